@@ -111,6 +111,9 @@ page-test: $(CACHE)/$(AXE)/axe.min.js ## the web page in Chromium, with pictures
 	@mkdir -p $(PICTURES)
 	FIELDPOST_SCREENSHOTS=$(abspath $(PICTURES)) FIELDPOST_AXE=$< $(GO) test -tags browser -count 1 -run '^TestPage' ./daemon/interop
 
+pictures: ## the picture of the page in deploy/page.png, from a running daemon; needs chromium
+	FIELDPOST_PICTURE=$(abspath deploy/page.png) $(GO) test -tags browser -count 1 -run '^TestPicture$$' ./daemon/interop
+
 $(CACHE)/$(AXE)/axe.min.js:
 	@command -v npm >/dev/null || { echo "npm is not here, which fetches $(AXE)"; exit 1; }
 	mkdir -p $(@D)
