@@ -65,6 +65,12 @@ func (d socketCalls) pageState() page.State {
 		Status: d.reportWith(certificateKnown(g)), Symbols: map[string]map[string]string{}, Bounds: map[string]page.Bounds{},
 	}
 	s.Demo = strings.HasPrefix(s.Status.Board, "simulated")
+	for _, a := range d.dispatcher.Recent() {
+		s.Recent = append(s.Recent, page.Recent{
+			Time: api.Time(a.Stamp.Wall), Output: a.Output, Status: string(a.Status), State: a.State, Level: a.Level.Pointer(),
+			Reason: string(a.Reason), Hint: a.Hint, Cause: a.Cause,
+		})
+	}
 	for _, one := range s.Status.Sensors {
 		chip, _ := sensors.Lookup(one.Chip) // a chip without a symbol otherwise
 		symbols := map[string]string{}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,6 +88,26 @@ type Dispatcher struct {
 	queues   map[string]*outputQueue
 	underWay map[string]*job // orders between the gate and their answer, by id
 	stats    Stats
+	recent   []Answered // the latest answers, oldest first
+}
+
+// recentMax is how many answers are remembered for whoever looks.
+const recentMax = 20
+
+// Answered is an order's first answer, and who gave the order.
+type Answered struct {
+	Answer
+	Cause string
+}
+
+// Recent returns the answers to the latest orders, at most 20, the latest first. Repeated
+// orders are not among them, nor those that were only counted.
+func (d *Dispatcher) Recent() []Answered {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := slices.Clone(d.recent)
+	slices.Reverse(all)
+	return all
 }
 
 // New makes a dispatcher and reads its journal. It answers orders that were begun and
@@ -247,6 +268,17 @@ func (d *Dispatcher) countStats(fn func(*Stats)) {
 	fn(&d.stats)
 }
 
+// remember adds an answer to the recent ones.
+func (d *Dispatcher) remember(a Answered) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.recent) == recentMax {
+		copy(d.recent, d.recent[1:])
+		d.recent = d.recent[:recentMax-1]
+	}
+	d.recent = append(d.recent, a)
+}
+
 // countAnswer counts and logs the first answer to an order.
 func (d *Dispatcher) countAnswer(a Answer, cause string) Answer {
 	d.countStats(func(s *Stats) {
@@ -260,6 +292,7 @@ func (d *Dispatcher) countAnswer(a Answer, cause string) Answer {
 		}
 	})
 	if !a.suppressed {
+		d.remember(Answered{a, cause})
 		d.o.Log.Info("order answered", "id", a.ID, "output", a.Output, "status", string(a.Status), "reason", string(a.Reason), "cause", cause)
 	}
 	return a

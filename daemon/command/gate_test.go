@@ -143,6 +143,18 @@ func TestKnownID(t *testing.T) {
 		if s := h.dispatcher.Stats(); s != (Stats{Done: 3, Refused: 2, Again: 8}) {
 			t.Errorf("counts %+v", s)
 		}
+		// Of these, each order is remembered once, the latest first.
+		recent := h.dispatcher.Recent()
+		if len(recent) != 5 || recent[0].ID != "d" || recent[0].Reason != TooFarAhead || recent[1].ID != "c" || recent[1].Status != Refused || recent[2].Status != Done {
+			t.Errorf("recent %+v", recent)
+		}
+		for n := range 2 * recentMax {
+			h.gets(order(fmt.Sprintf("e%d", n), "pump", "off", 0), Done, "", 1)
+			<-time.After(time.Minute)
+		}
+		if recent = h.dispatcher.Recent(); len(recent) != recentMax || recent[0].ID != fmt.Sprintf("e%d", 2*recentMax-1) {
+			t.Errorf("recent %d, %+v", len(recent), recent[0])
+		}
 	})
 }
 

@@ -209,6 +209,7 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	photograph(t, ctx, "confirm")
 	do(t, ctx, "confirm", chromedp.Click("[data-output=pump] .confirm .go", chromedp.ByQuery), shows("#said", "pump on for 30s: done"), shows("[data-output=pump]", "On", "by an order from this page, 127.0.0.1"))
+	do(t, ctx, "see it among the orders", shows("#order-list", "pump: done, it is on", "this page, 127.0.0.1"))
 	if high, _ := s.Board.Line("GPIO27").Level(); high {
 		t.Error("the pump is not on")
 	}

@@ -73,8 +73,22 @@ type State struct {
 	Symbols map[string]map[string]string `json:"symbols"`
 	// Bounds are those of the outputs, by name.
 	Bounds map[string]Bounds `json:"bounds"`
+	// Recent are the latest orders with their answers, the latest first.
+	Recent []Recent `json:"recent"`
 	// Demo says that the board is simulated.
 	Demo bool `json:"demo,omitzero"`
+}
+
+// Recent is an order and its answer.
+type Recent struct {
+	Time   time.Time `json:"time"`
+	Output string    `json:"output"`
+	Status string    `json:"status"` // done, refused, failed, unknown
+	State  string    `json:"state,omitempty"`
+	Level  *float64  `json:"level,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Hint   string    `json:"hint,omitempty"`
+	Cause  string    `json:"cause"`
 }
 
 // Bounds are what an output keeps within, in seconds; 0 is no bound.

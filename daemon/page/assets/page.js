@@ -42,7 +42,6 @@
   let range = '1h';
   const outputs = new Map(); // name: elements
   const sensors = new Map(); // name: elements
-  const log = [];            // orders of this page
 
   async function call(method, path, body) {
     const r = await fetch(path, {
@@ -244,12 +243,17 @@
     o.enable();
     $('said').className = 'said ' + (good ? 'good' : 'bad');
     set($('said'), what + ': ' + text);
-    log.unshift([new Date(), what + ': ' + text]);
-    log.length = Math.min(log.length, 20);
-    drawLog();
   }
   function drawLog() {
-    $('order-list').replaceChildren(...log.map(([t, text]) => el('li', '', el('time', '', clock(t)), text)));
+    const recent = state.recent || [];
+    const key = recent.map((r) => r.time + r.output + r.status).join();
+    if ($('order-list').dataset.key === key) return;
+    $('order-list').dataset.key = key;
+    $('order-list').replaceChildren(...recent.map((r) => {
+      const to = r.level !== undefined && r.level !== null && r.level > 0 && r.level < 100 ? number(r.level) + ' %' : r.state;
+      const text = (r.output || 'an order') + ': ' + r.status + (to ? ', it is ' + to : '') + (r.reason ? ': ' + words(r.reason) : '') + (r.hint ? '. ' + r.hint : '');
+      return el('li', '', el('time', '', clock(r.time)), text, ' ', el('span', 'range-note', causeText(r.cause)));
+    }));
   }
   function drawOutputs(s) {
     $('outputs').hidden = !s.outputs.length;
@@ -429,6 +433,7 @@
     drawOutputs(s);
     drawSensors(s);
     drawLink(s);
+    drawLog();
     set($('foot'), 'fieldpost ' + s.version + ' on ' + s.board + (state.demo ? ' (simulated)' : '') + ', started ' + span(s.uptime_s) + ' ago');
   }
 
