@@ -117,3 +117,15 @@ func TestNothingToLookAt(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// The token of the page is a secret: who has it moves pins.
+func TestTokenOpenToOthers(t *testing.T) {
+	_, file := place(t, 0o750, 0o644)
+	if found := access.Look(access.Places{Token: file})["configuration"]; len(found) != 1 {
+		t.Errorf("found %v", found)
+	}
+	_, file = place(t, 0o750, 0o640)
+	if found := access.Look(access.Places{Token: file}); len(found) != 0 {
+		t.Errorf("found %v", found)
+	}
+}

@@ -6,6 +6,7 @@ import "slices"
 type Places struct {
 	Configuration, CA, Certificate, Key string // files
 	Password                            string // a file
+	Token                               string // the file with the token of the page
 	ClaimCertificate, ClaimKey          string // files
 	Runtime                             string // the directory of the crash record
 	Spool                               string // the spool's directory
@@ -28,6 +29,7 @@ func Look(p Places) Found {
 		}
 	}
 	add("configuration", File(p.Configuration))
+	add("configuration", Secret(p.Token))
 	add("broker", Secret(p.Key))
 	add("broker", Secret(p.Password))
 	add("broker", File(p.Certificate))

@@ -15,6 +15,7 @@ var ErrUnusable = errors.New("configuration is not usable")
 func (c *Config) Places(runtime string) access.Places {
 	return access.Places{
 		Configuration: c.File, CA: c.Broker.CA, Certificate: c.Broker.Certificate, Key: c.Broker.Key, Password: c.Broker.PasswordFile, Runtime: runtime, Spool: c.Spool.Dir,
+		Token:            c.Local.TokenFile,
 		ClaimCertificate: c.claim(c.Broker.Provisioning.ClaimCertificate), ClaimKey: c.claim(c.Broker.Provisioning.ClaimKey),
 	}
 }

@@ -49,6 +49,9 @@ func TestProvisioning(t *testing.T) {
 	if at := c.Places(""); at.Key != current || at.ClaimKey != p.ClaimKey || at.ClaimCertificate != p.ClaimCertificate {
 		t.Errorf("%+v", at)
 	}
+	if at := good(t, base+"local: {listen: \"127.0.0.1:8080\", token_file: page.token}\n").Places(""); !filepath.IsAbs(at.Token) || filepath.Base(at.Token) != "page.token" {
+		t.Errorf("the page's token: %+v", at)
+	}
 	if good(t, base).Places("").ClaimKey != "" {
 		t.Error("a claim without provisioning")
 	}

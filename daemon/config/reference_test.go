@@ -226,7 +226,7 @@ func describeType(t reflect.Type, r rule) (values string, schema object) {
 		schema = object{"enum": enumOf(words)}
 		shown := slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == "true" || w == "false" })
 		values = "`" + strings.Join(shown, "`, `") + "`"
-		if r.read("40%", reflect.New(t).Elem()) == nil { // a level, of PWM outputs
+		if t.Kind() != reflect.String && r.read("40%", reflect.New(t).Elem()) == nil { // a level, of PWM outputs
 			return values + ", of a PWM output also `0%` to `100%`", object{"anyOf": []any{schema, object{"type": "string", "pattern": `^(100|[0-9]{1,2})(\.[0-9]{1,2})?%$`}}}
 		}
 		return values, schema

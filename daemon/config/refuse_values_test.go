@@ -85,6 +85,11 @@ var refusedValues = []refusal{
 		want: `fieldpost.yaml:6: history.quantities: want 1 to 96 (got 0)`,
 	},
 	{
+		name: "a word that is no level",
+		text: "history:\n  keep: 40%\n",
+		want: `fieldpost.yaml:6: history.keep: want disk, memory or none (got 40%)`,
+	},
+	{
 		name: "hosts without metrics",
 		text: "local:\n  hosts: [greenhouse.local]\n",
 		want: `fieldpost.yaml:6: local.metrics: is missing, and so is local.listen; without one of them local.hosts has no effect`,

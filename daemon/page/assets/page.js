@@ -174,7 +174,7 @@
     o.root = el('li', 'output', el('div', 'out-head', el('h3', '', name), o.pill), o.why, o.bounds, o.error, o.buttons, o.confirm);
     o.root.dataset.output = name;
     o.on.addEventListener('click', () => ask(o, 'on'));
-    o.off.addEventListener('click', () => { if (o.safe === 'on') ask(o, 'off'); else order(o, { output: name, action: 'off' }); });
+    o.off.addEventListener('click', () => { if (o.safe && o.safe !== 'off') ask(o, 'off'); else order(o, { output: name, action: 'off' }); });
     o.enable = () => {
       const can = session.order && !lostSince && !o.busy;
       o.on.disabled = o.off.disabled = !can;
