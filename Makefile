@@ -142,7 +142,13 @@ lint-shell:
 vuln: ## known vulnerabilities in what is built in; needs the network (vuln.go.dev), and fails without
 	$(GO) run $(GOVULNCHECK) ./...
 
+# On the smallest board the binary is a good part of the card's and the memory's cost.
+SMALLEST := $(BIN)/cross/fieldpost-linux-armv6
+SMALLEST_LIMIT := 15000000
+
 cross: $(CROSS:%=cross-%) $(CROSS_PROVISION:%=cross-provision-%) ## build for every board and system, into bin/cross
+	@size=$$(wc -c <$(SMALLEST)) && test "$$size" -lt $(SMALLEST_LIMIT) || \
+		{ echo "$(SMALLEST) has $$size bytes, want fewer than $(SMALLEST_LIMIT)"; exit 1; }
 
 cross-%: GOOS = $(word 1,$(subst -, ,$*))
 cross-%: CPU = $(word 2,$(subst -, ,$*))

@@ -99,15 +99,5 @@ func (m *Machine) Find(line string) (LineID, error) {
 	if err != nil {
 		return LineID{}, err
 	}
-	chips := m.Chips()
-	id, err := find(chips, l)
-	if err == nil {
-		return id, nil
-	}
-	if other, ok := m.headerLine(line); ok {
-		if id, err := find(chips, other); err == nil {
-			return id, nil
-		}
-	}
-	return LineID{}, err
+	return find(m.Chips(), l)
 }

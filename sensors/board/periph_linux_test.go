@@ -2,8 +2,6 @@ package board
 
 import (
 	"errors"
-	"log"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -243,92 +241,6 @@ func TestPinBusy(t *testing.T) {
 	}
 	if p.Function() != "" {
 		t.Errorf("function %q", p.Function())
-	}
-}
-
-// records collects what is logged, at any level.
-type records struct{ strings.Builder }
-
-func captureSlog(t *testing.T) *records {
-	r := &records{}
-	old := slog.Default()
-	flags, out := log.Flags(), log.Writer()
-	slog.SetDefault(slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	t.Cleanup(func() { slog.SetDefault(old); log.SetOutput(out); log.SetFlags(flags) })
-	return r
-}
-
-func TestQuietly(t *testing.T) {
-	r := captureSlog(t)
-	var stderr strings.Builder
-	log.SetOutput(&stderr)
-	want := errors.New("no")
-	err := quietly(func() error {
-		log.Print("bcm283x: alias refused\nsecond line")
-		return want
-	})
-	if err != want {
-		t.Errorf("%v, want %v", err, want)
-	}
-	if stderr.Len() != 0 || !strings.Contains(r.String(), "alias refused") || strings.Count(r.String(), "level=DEBUG") != 2 {
-		t.Errorf("standard log got %q, slog %q", stderr.String(), r)
-	}
-	log.Print("later")
-	if !strings.Contains(stderr.String(), "later") {
-		t.Error("the standard log was not given back")
-	}
-}
-
-func TestKeepStdin(t *testing.T) {
-	var before, after unix.Stat_t
-	if err := unix.Fstat(0, &before); err != nil {
-		t.Fatal(err)
-	}
-	if errs := keepStdin(func() error { return unix.Close(0) }); errors.Join(errs...) != nil {
-		t.Error(errs)
-	}
-	if err := unix.Fstat(0, &after); err != nil || after.Ino != before.Ino || after.Rdev != before.Rdev {
-		t.Errorf("descriptor 0 is %v, was %v: %v", after.Ino, before.Ino, err)
-	}
-	want := errors.New("no")
-	if err := errors.Join(keepStdin(func() error { return want })...); !errors.Is(err, want) {
-		t.Errorf("%v, want %v", err, want)
-	}
-}
-
-func TestSafeForPeriph(t *testing.T) {
-	dev := touch(t, "gpiochip0")
-	if err := safeForPeriph(dev, 1000); err != nil {
-		t.Error(err)
-	}
-	if err := safeForPeriph(dev, 0); err == nil || !strings.Contains(err.Error(), "not as root") {
-		t.Errorf("as root: %v", err)
-	}
-	if err := os.Symlink("gpiochip0", filepath.Join(dev, "gpiochip4")); err != nil {
-		t.Fatal(err)
-	}
-	if err := safeForPeriph(dev, 1000); err == nil || !strings.Contains(err.Error(), "gpiochip4 is a link to gpiochip0") {
-		t.Errorf("with a link: %v", err)
-	}
-}
-
-// host.Init itself must not fail on this machine, nor close descriptor 0.
-func TestInitHost(t *testing.T) {
-	captureSlog(t)
-	if err := errors.Join(keepStdin(func() error { return quietly(initHost) })...); err != nil {
-		t.Error(err)
-	}
-	if _, err := unix.FcntlInt(0, unix.F_GETFD, 0); err != nil {
-		t.Errorf("descriptor 0: %v", err)
-	}
-}
-
-func TestHeaderLine(t *testing.T) {
-	m, _, _ := benchMachine(t)
-	for _, name := range []string{"P1_11", "PIN_LED", "GPIO17", "P5_0", "NONE_3"} {
-		if l, ok := m.headerLine(name); ok {
-			t.Errorf("%s is %v", name, l)
-		}
 	}
 }
 
