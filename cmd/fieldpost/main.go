@@ -77,7 +77,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (default ./fieldpost.yaml, then /etc/fieldpost/fieldpost.yaml)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.AddCommand(
-		newRun(&file), newDemo(), newCheck(&file), newDoctor(&file), newScan(), newRead(&file), newSend(&file), newStatus(), newWatch(), newPage(&file), newExport(), newReconnect(&file), newReload(&file), newDiff(&file), newSafe(),
+		newRun(&file), newDemo(), newRehearse(&file), newCheck(&file), newDoctor(&file), newScan(), newRead(&file), newSend(&file), newStatus(), newWatch(), newPage(&file), newExport(), newReconnect(&file), newReload(&file), newDiff(&file), newSafe(),
 		newPub(&file), newSub(&file), newBroker(), newPolicy(&file), newCerts(&file), newSchema(), newVersion(),
 	)
 	for _, c := range extra {

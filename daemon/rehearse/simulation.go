@@ -91,6 +91,7 @@ func (s *Simulation) fill(o Options) error {
 		return fmt.Errorf("simulate: %w", err)
 	}
 	s.Board = simboard.New(root)
+	s.Board.KeepOnRelease(true) // as a Raspberry Pi's kernel does
 	system, err := clock.System()
 	if err != nil {
 		return fmt.Errorf("simulate: %w", err)
@@ -126,8 +127,20 @@ func (s *Simulation) Config(cfg *config.Config) *config.Config {
 	if s.Broker == nil {
 		return &c
 	}
-	files := s.Broker.Files()
-	c.Broker.Endpoint, c.Broker.CA, c.Broker.Certificate, c.Broker.Key = s.Broker.Addr(), files.CA, files.Certificate, files.Key
+	return standIn(&c, s.Broker.Addr(), certificatesOf(s))
+}
+
+// certificatesOf returns the directory of the stand-in's certificates.
+func certificatesOf(s *Simulation) string { return filepath.Join(s.Dir, certificatesIn) }
+
+// standIn returns a copy of a configuration with the stand-in broker at this address, whose
+// certificates are in that directory, instead of its own.
+func standIn(cfg *config.Config, addr, certificates string) *config.Config {
+	c := *cfg
+	c.Broker.Endpoint = addr
+	c.Broker.CA = filepath.Join(certificates, "AmazonRootCA1.pem")
+	c.Broker.Certificate = filepath.Join(certificates, "certificate.pem.crt")
+	c.Broker.Key = filepath.Join(certificates, "private.pem.key")
 	c.Broker.Username, c.Broker.PasswordFile = "", ""
 	c.Broker.Proxy, c.Broker.ALPN = "none", ""
 	c.Broker.Provisioning = config.Provisioning{}

@@ -1,0 +1,580 @@
+package rehearse
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/records"
+	"fieldpost/daemon/spool"
+	"fieldpost/daemon/task"
+	"fieldpost/sensors"
+	"fieldpost/sensors/sim/simboard"
+)
+
+func notTried(why string) []Outcome { return []Outcome{{Verdict: NotTried, Why: why}} }
+
+// broke is the outcome of a rehearsal that could not go on because of the daemon.
+func broke(promise int, happened string, err error) []Outcome {
+	return []Outcome{{Promise: promise, Verdict: Broken, Happened: happened, Why: err.Error()}}
+}
+
+// judged makes an outcome: held unless why is given.
+func judged(promise int, happened, why string) Outcome {
+	o := Outcome{Promise: promise, Happened: happened, Verdict: Held, Why: why}
+	if why != "" {
+		o.Verdict = Broken
+	}
+	return o
+}
+
+// start begins a fault. outcomes are not nil if it cannot go on.
+func (s *stage) start() (read []string, outcomes []Outcome) {
+	read, err := s.begin()
+	if err != nil {
+		return nil, broke(4, "before the fault", err)
+	}
+	if len(read) == 0 {
+		return nil, notTried("no sensor of the configuration could be read in time")
+	}
+	return read, nil
+}
+
+func sensorGone(s *stage, f Fault) []Outcome {
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	if f.Sensor == "" {
+		f.Sensor = read[0]
+	}
+	if !slices.Contains(read, f.Sensor) {
+		return notTried(fmt.Sprintf("%s is not simulated, or gives its first value too late", f.Sensor))
+	}
+	target := s.part(f.Sensor)
+	target.Cut(true)
+	code := s.named(f.Sensor)
+	others := s.others(read, func(p *simboard.Part) bool { return p.Device == target.Device })
+	stands := s.goOn(others, 3)
+	target.Cut(false)
+	back := s.goOn([]string{f.Sensor}, 2)
+	happened := fmt.Sprintf("%s was cut off: fault %s; %d other sensors went on; connected again, it was read", f.Sensor, code, len(others))
+	why := ""
+	switch {
+	case code == "":
+		why = fmt.Sprintf("no fault of %s was raised", f.Sensor)
+	case stands != "":
+		why = fmt.Sprintf("%s was not read meanwhile", stands)
+	case back != "":
+		why = fmt.Sprintf("%s was not read again after it was connected", f.Sensor)
+	}
+	return []Outcome{judged(4, happened, why), s.settle()}
+}
+
+func busStuck(s *stage, f Fault) []Outcome {
+	for _, c := range s.cfg.Sensors {
+		if f.Bus == "" {
+			f.Bus = c.Place().Bus
+		}
+	}
+	if f.Bus == "" {
+		return notTried("no sensor is on an I2C bus")
+	}
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	bus := s.sim.Board.I2C(f.Bus)
+	if bus == nil {
+		return notTried("bus " + f.Bus + " is not simulated")
+	}
+	onBus := func(p *simboard.Part) bool { return p.Bus == f.Bus }
+	others := s.others(read, onBus)
+	mine := s.others(read, func(p *simboard.Part) bool { return !onBus(p) })
+	if len(mine) == 0 {
+		return notTried("no sensor on bus " + f.Bus + " gives its first value in time")
+	}
+	bus.Stick()
+	code := ""
+	for _, name := range mine[:1] {
+		code = s.named(name)
+	}
+	stands := s.goOn(others, 3)
+	bus.Release()
+	back := s.goOn(mine, 2)
+	why := ""
+	switch {
+	case code == "":
+		why = "no fault of a sensor on it was raised"
+	case stands != "":
+		why = fmt.Sprintf("%s, which is not on it, was not read meanwhile", stands)
+	case back != "":
+		why = fmt.Sprintf("%s was not read again after the bus was released", back)
+	}
+	return []Outcome{judged(4, fmt.Sprintf("%s hung with %d sensors: fault %s; %d others went on; released, all were read", f.Bus, len(mine), code, len(others)), why), s.settle()}
+}
+
+// chatterFor is how long an input chatters.
+const chatterFor = 2 * time.Second
+
+func chatteringInput(s *stage, f Fault) []Outcome {
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	var p *simboard.Part
+	for _, name := range read {
+		if q := s.part(name); q.Chatters != nil && p == nil && (f.Sensor == "" || f.Sensor == name) {
+			p = q
+		}
+	}
+	if p == nil {
+		return notTried("there is no such input (chip gpio)")
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, chatterFor)
+	made := p.Chatters.Chatter(ctx, float64(f.Rate))
+	cancel()
+	s.rec.mu.Lock()
+	edges := s.rec.edges[p.Sensor]
+	s.rec.mu.Unlock()
+	others := s.others(read, func(q *simboard.Part) bool { return q == p })
+	stands := s.goOn(others, 2)
+	again := s.goOn([]string{p.Sensor}, 2)
+	why := ""
+	switch {
+	case edges > made+8: // its own movement adds a few
+		why = "more changes were reported than there were"
+	case stands != "":
+		why = fmt.Sprintf("%s was not read meanwhile", stands)
+	case again != "":
+		why = fmt.Sprintf("%s was not read afterwards", p.Sensor)
+	}
+	return []Outcome{judged(4, fmt.Sprintf("%s changed %d times in %v: %d changes were messages, after debounce and max_edges; the other sensors went on", p.Sensor, made, chatterFor, edges), why), s.settle()}
+}
+
+// mostBacklog bounds the readings of a day that are put into the spool.
+const mostBacklog = 20000
+
+// fillSpool puts the readings of a day into the spool, as an earlier run of the daemon that never
+// connected. It returns how many there would be, and the factor by which they and the spool's size
+// were scaled down.
+func (s *stage) fillSpool(long time.Duration, every map[string]time.Duration) (all int, share float64, err error) {
+	for _, c := range s.cfg.Sensors {
+		all += int(long / max(every[c.Name], time.Second))
+	}
+	share = min(1, mostBacklog/float64(max(all, 1)))
+	cfg := s.sim.Config(s.cfg)
+	box, err := records.Open(spool.Options{
+		Thing: cfg.Thing, Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: s.scaled(share), MaxAge: cfg.Spool.MaxAge, Clock: s.clock, Log: quiet,
+	})
+	if err != nil {
+		return all, share, err
+	}
+	failed := make(chan error, 1)
+	running := task.Start("spool", failed, box.Run)
+	for _, c := range s.cfg.Sensors {
+		chip, _ := sensors.Lookup(c.Chip)
+		n := int(share * float64(long/max(every[c.Name], time.Second)))
+		for i := range n {
+			r := message.Record{Kind: message.Reading, Sensor: c.Name, Run: box.RunNumber(), Seq: uint64(i + 1), Stamp: s.clock.Now()}
+			for _, q := range chip.QuantitiesOf(c) {
+				r.Fields = append(r.Fields, sensors.Field{Name: q.Name, Value: 21.53})
+			}
+			if err = box.Append(r); err != nil {
+				break
+			}
+			s.rec.take(r)
+		}
+	}
+	return all, share, errors.Join(err, running.Stop(time.Minute), box.Close())
+}
+
+// scaled returns the spool's greatest size, scaled down with what is put into it.
+func (s *stage) scaled(share float64) int64 {
+	return max(int64(float64(s.cfg.Spool.MaxBytes)*share), 1<<20)
+}
+
+func brokerGone(s *stage, f Fault) []Outcome {
+	every := map[string]time.Duration{}
+	for _, c := range s.o.Config.Sensors {
+		every[c.Name] = c.Every
+	}
+	all, share, err := s.fillSpool(f.For, every)
+	if err != nil {
+		return broke(1, "the readings of a day were put into the spool", err)
+	}
+	s.prepared = func(c *config.Config) { c.Spool.MaxBytes = s.scaled(share) }
+	outcomes := s.outputsOfLostLink()
+	delivered := s.settle()
+	scaled := ""
+	if share < 1 {
+		scaled = fmt.Sprintf("; to save time %.1f %% of them, in a spool of that share of max_bytes", share*100)
+	}
+	delivered.Happened = fmt.Sprintf("the %d readings of %v were put into the spool at once%s: %s", all, f.For, scaled, delivered.Happened)
+	if age := s.cfg.Spool.MaxAge; age > 0 && age < f.For {
+		delivered.Why = strings.TrimPrefix(delivered.Why+"; ", "; ") + fmt.Sprintf("spool.max_age %v would drop the readings of the first %v, which is reported but was not tried", age, f.For-age)
+	}
+	return append(outcomes, delivered)
+}
+
+// away returns the action that moves an output away from its safe level.
+func away(o output.Config) string {
+	if o.Safe == output.SafeOn {
+		return "off"
+	}
+	return "on"
+}
+
+// outputsOfLostLink switches the outputs away from their safe levels, takes the broker away, and
+// judges where they go.
+func (s *stage) outputsOfLostLink() []Outcome {
+	if _, outcomes := s.start(); outcomes != nil {
+		return outcomes
+	}
+	moved, outcomes := s.moveOutputs()
+	if err := s.stopBroker(); err != nil {
+		return broke(3, "the stand-in broker did not stop", err)
+	}
+	for _, o := range moved {
+		level, has := o.Safe.Level()
+		if !has || o.SafeAfter == 0 {
+			outcomes = append(outcomes, Outcome{
+				Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("output %s stays as ordered while the broker is away", o.Name),
+				Why: "it has no safe_after, so a lost link does not make it safe",
+			})
+			continue
+		}
+		why := ""
+		if !s.reaches(o, level > 0) {
+			why = fmt.Sprintf("it did not become safe (%s)", o.Safe)
+		}
+		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s became safe (%s) after safe_after without a broker", o.Name, o.Safe), why))
+	}
+	return outcomes
+}
+
+// moveOutputs orders each output away from its safe level and returns those that went.
+func (s *stage) moveOutputs() (moved []output.Config, outcomes []Outcome) {
+	switch {
+	case len(s.cfg.Outputs) == 0:
+		return nil, []Outcome{{Verdict: NotTried, Promise: 3, Why: "the configuration has no outputs"}}
+	case s.cfg.CommandsTopic() == "":
+		return nil, []Outcome{{Verdict: NotTried, Promise: 3, Why: "commands.topic is not set, so no order can be sent"}}
+	}
+	for _, o := range s.cfg.Outputs {
+		id, err := s.send(o.Name, away(o), 1)
+		if err != nil {
+			return moved, append(outcomes, broke(2, "an order for "+o.Name+" was sent", err)...)
+		}
+		switch status := s.answered(id); {
+		case status == "":
+			outcomes = append(outcomes, judged(2, fmt.Sprintf("output %s was ordered %s", o.Name, away(o)), "there was no answer"))
+		case status != "done":
+			outcomes = append(outcomes, Outcome{Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("output %s was ordered %s: %s", o.Name, away(o), status), Why: "the order was not carried out, for example because of an interlock"})
+		default:
+			moved = append(moved, o)
+		}
+	}
+	return moved, outcomes
+}
+
+// reaches waits until an output is on, or off.
+func (s *stage) reaches(o output.Config, on bool) bool {
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for s.on(o) != on {
+		select {
+		case <-again.C:
+		case <-s.ctx.Done():
+			return false
+		case <-end.C:
+			return false
+		}
+	}
+	return true
+}
+
+func stopped(s *stage, _ Fault) []Outcome {
+	if len(s.cfg.Outputs) == 0 {
+		return notTried("the configuration has no outputs")
+	}
+	if _, outcomes := s.start(); outcomes != nil {
+		return outcomes
+	}
+	moved, outcomes := s.moveOutputs()
+	if err := s.stopDaemon(); err != nil {
+		return append(outcomes, broke(3, "the daemon was stopped", err)...)
+	}
+	for _, o := range moved {
+		level, has := o.Safe.Level()
+		why := ""
+		switch {
+		case !has:
+			why = fmt.Sprintf("it has no safe level (safe: %s), so it stayed as ordered: give it one", o.Safe)
+		case s.on(o) != (level > 0):
+			why = fmt.Sprintf("it is not at its safe level, %s", o.Safe)
+		}
+		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s was %s when the daemon was stopped", o.Name, away(o)), why))
+	}
+	return append(outcomes, s.settle())
+}
+
+// wrongBy is how wrong the clock is: a board without a battery-backed clock starts in the past.
+const wrongBy = -2 * 365 * 24 * time.Hour
+
+func clockWrong(s *stage, _ Fault) []Outcome {
+	s.clock.set(wrongBy, false)
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	if len(s.cfg.Outputs) > 0 && s.cfg.CommandsTopic() != "" {
+		o := s.cfg.Outputs[0]
+		id, err := s.send(o.Name, away(o), 1)
+		if err != nil {
+			return broke(2, "an order was sent", err)
+		}
+		status, why := s.answered(id), ""
+		if status != "refused" {
+			why = fmt.Sprintf("an order that energises %s was answered %q, although nobody knew whether it had expired", o.Name, status)
+		}
+		outcomes = append(outcomes, judged(2, fmt.Sprintf("the clock was two years slow and not synchronised; an order for %s: %s", o.Name, status), why))
+	}
+	s.clock.set(0, true)
+	if stands := s.goOn(read, 2); stands != "" {
+		outcomes = append(outcomes, judged(4, "the clock was set", stands+" was not read afterwards"))
+	}
+	return append(outcomes, s.settle())
+}
+
+func orderStorm(s *stage, f Fault) []Outcome {
+	switch {
+	case len(s.cfg.Outputs) == 0:
+		return notTried("the configuration has no outputs")
+	case s.cfg.CommandsTopic() == "":
+		return notTried("commands.topic is not set, so orders do not come over MQTT")
+	}
+	o := s.cfg.Outputs[0]
+	if o.PWM != "" {
+		for _, other := range s.cfg.Outputs {
+			if other.Pin != "" {
+				o = other
+			}
+		}
+	}
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	line := func() int {
+		if o.PWM != "" {
+			return changesOf(s.sim.Board.Channel(o.PWM).History())
+		}
+		n := 0
+		history := s.sim.Board.Line(o.Pin).History()
+		for i := 1; i < len(history); i++ {
+			if history[i].High != history[i-1].High {
+				n++
+			}
+		}
+		return n
+	}
+	before := line()
+	var ids []string
+	for range f.Orders {
+		id, err := s.send(o.Name, "toggle", 2)
+		if err != nil {
+			return broke(2, "orders were sent", err)
+		}
+		ids = append(ids, id)
+	}
+	done, unanswered := 0, 0
+	for _, id := range ids {
+		switch s.answered(id) {
+		case "":
+			unanswered++
+		case "done":
+			done++
+		}
+		if unanswered > 0 {
+			break // each of the others would be waited for as long
+		}
+	}
+	moves, why := line()-before, ""
+	switch {
+	case unanswered > 0:
+		why = "an order was not answered"
+	case moves != done:
+		why = fmt.Sprintf("%d orders were answered done, and the output changed %d times", done, moves)
+	}
+	outcomes = append(outcomes, judged(2, fmt.Sprintf("%d toggles of %s, each sent twice: %d done, %d refused, %d changes", f.Orders, o.Name, done, f.Orders-done-unanswered, moves), why))
+	if stands := s.goOn(read, 2); stands != "" {
+		outcomes = append(outcomes, judged(4, "orders came all the time", stands+" was not read meanwhile"))
+	}
+	return append(outcomes, s.settle())
+}
+
+func changesOf(history []float64) (n int) {
+	for i := 1; i < len(history); i++ {
+		if history[i] != history[i-1] {
+			n++
+		}
+	}
+	return n
+}
+
+func diskFull(s *stage, _ Fault) []Outcome {
+	dir := s.sim.Config(s.cfg).Spool.Dir
+	unmount, err := mountSmall(dir, 4<<20)
+	if err != nil {
+		return notTried(fmt.Sprintf("no small file system could be mounted for the spool: %v", err))
+	}
+	defer unmount()
+	defer s.stopDaemon()
+	read, outcomes := s.start()
+	if outcomes != nil {
+		return outcomes
+	}
+	if err := s.stopBroker(); err != nil {
+		return broke(1, "the stand-in broker did not stop", err)
+	}
+	filler := filepath.Join(dir, "filler")
+	if err := fill(filler); err != nil {
+		return notTried(fmt.Sprintf("its disk could not be filled: %v", err))
+	}
+	code := s.named("spool")
+	stands, why := s.goOn(read, 5), ""
+	switch {
+	case code == "":
+		why = "no fault of the spool was raised"
+	case stands != "":
+		why = fmt.Sprintf("%s was not read meanwhile", stands)
+	}
+	outcomes = append(outcomes, judged(4, fmt.Sprintf("the spool's disk was full while the broker was away: fault %s; the sensors were read", code), why))
+	if err := os.Remove(filler); err != nil {
+		return append(outcomes, broke(1, "the disk was freed", err)...)
+	}
+	delivered := s.settle()
+	if err := s.stopDaemon(); err != nil {
+		return append(outcomes, broke(1, "the daemon was stopped", err)...)
+	}
+	return append(outcomes, delivered)
+}
+
+// fill writes a file until there is no room, down to the last bytes.
+func fill(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for size := 64 << 10; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	return f.Close()
+}
+
+func certificateExpired(s *stage, _ Fault) []Outcome {
+	files := s.sim.Broker.Files()
+	dir := filepath.Join(s.sim.Dir, "device")
+	cert, key := filepath.Join(dir, "certificate.pem.crt"), filepath.Join(dir, "private.pem.key")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), issue(files.CA, files.CAKey, cert, key, time.Now().Add(-time.Hour))); err != nil {
+		return broke(5, "an expired certificate was made", err)
+	}
+	s.prepared = func(c *config.Config) { c.Broker.Certificate, c.Broker.Key = cert, key }
+	if err := s.startDaemon(); err != nil {
+		return broke(5, "the daemon was started with an expired certificate", err)
+	}
+	var said []string
+	s.await(func() bool {
+		said = said[:0]
+		for key := range s.rec.ever {
+			if strings.Contains(key, "certificate") || strings.HasPrefix(key, "link ") {
+				said = append(said, key)
+			}
+		}
+		return slices.ContainsFunc(said, func(k string) bool { return strings.Contains(k, "certificate") }) && len(s.rec.taken) > 0
+	})
+	slices.Sort(said)
+	why := ""
+	if !slices.ContainsFunc(said, func(k string) bool { return strings.Contains(k, "certificate") }) {
+		why = "nothing named the certificate"
+	}
+	outcomes := []Outcome{judged(5, fmt.Sprintf("the broker refused the certificate: %s", strings.Join(said, ", ")), why)}
+	// A restart with valid files stands for the reconnection that follows a replacement, which may
+	// take 15 minutes.
+	if err := errors.Join(s.stopDaemon(), issue(files.CA, files.CAKey, cert, key, time.Now().AddDate(1, 0, 0))); err != nil {
+		return append(outcomes, broke(1, "the certificate was replaced", err)...)
+	}
+	return append(outcomes, s.settle())
+}
+
+// issue writes a client's certificate, valid until then, and its key.
+func issue(ca, caKey, cert, key string, until time.Time) error {
+	authority, err := pemIn(ca)
+	if err != nil {
+		return err
+	}
+	parent, err := x509.ParseCertificate(authority)
+	if err != nil {
+		return err
+	}
+	der, err := pemIn(caKey)
+	if err != nil {
+		return err
+	}
+	signer, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return err
+	}
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "rehearsal"}, NotBefore: until.AddDate(-2, 0, 0), NotAfter: until,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	signed, err := x509.CreateCertificate(rand.Reader, template, parent, &own.PublicKey, signer)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), 0o600),
+	)
+}
+
+func pemIn(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s has no PEM block", path)
+	}
+	return block.Bytes, nil
+}

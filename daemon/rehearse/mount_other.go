@@ -1,0 +1,7 @@
+//go:build !linux
+
+package rehearse
+
+import "errors"
+
+func mountSmall(string, int) (unmount func(), err error) { return nil, errors.ErrUnsupported }

@@ -1,0 +1,402 @@
+package rehearse
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"fieldpost/daemon"
+	"fieldpost/daemon/api"
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/config"
+	"fieldpost/daemon/output"
+	"fieldpost/daemon/task"
+	"fieldpost/daemon/uplink"
+	"fieldpost/sensors"
+	"fieldpost/sensors/sim/simboard"
+)
+
+const (
+	// patience bounds each wait for what must happen. It decides nothing but how long a broken
+	// promise takes to be found.
+	patience = 45 * time.Second
+	// readEvery is the longest time between two readings of a sensor in a rehearsal.
+	readEvery = 500 * time.Millisecond
+	// safeSoon is what stands for safe_after.
+	safeSoon = 2 * time.Second
+	// slowest is the warm-up of the slowest chips that are waited for at the start.
+	slowest = 10 * time.Second
+)
+
+// hasten returns a copy of a configuration that a rehearsal does not have to wait for, and what
+// it has changed.
+func hasten(cfg *config.Config) (*config.Config, []string) {
+	c := *cfg
+	var said []string
+	c.Local = config.Local{}
+	c.Broker.Limits = "none"
+	c.Sensors = append([]sensors.Config(nil), cfg.Sensors...)
+	filters, slow := false, false
+	for i := range c.Sensors {
+		s := &c.Sensors[i]
+		filters = filters || len(s.Filters) > 0 || len(s.Derive) > 0
+		slow = slow || s.Every > readEvery
+		s.Every, s.Filters, s.Derive = min(s.Every, readEvery), nil, nil
+	}
+	if slow {
+		said = append(said, fmt.Sprintf("sensors are read every %v at least", readEvery))
+	}
+	if filters {
+		said = append(said, "filters and derived values are left out, so that each reading counts")
+	}
+	c.Outputs = append([]output.Config(nil), cfg.Outputs...)
+	after, pauses := false, false
+	for i := range c.Outputs {
+		o := &c.Outputs[i]
+		if o.SafeAfter > safeSoon {
+			o.SafeAfter, after = safeSoon, true
+		}
+		pauses = pauses || o.MinOn > 0 || o.MinOff > 0 || o.Ramp > 0
+		o.MinOn, o.MinOff, o.Ramp = 0, 0, 0
+	}
+	if after {
+		said = append(said, fmt.Sprintf("safe_after is %v", safeSoon))
+	}
+	if pauses {
+		said = append(said, "min_on, min_off and ramp are left out")
+	}
+	return &c, append(said, "the rates of AWS IoT Core are not kept, and local.metrics is not served")
+}
+
+// settable is a clock whose wall time can be wrong.
+type settable struct {
+	clock.Clock
+	mu     sync.Mutex
+	off    time.Duration
+	synced bool
+}
+
+// Now implements [clock.Clock].
+func (c *settable) Now() clock.Stamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.Clock.Now()
+	s.Wall, s.Synced = s.Wall.Add(c.off), c.synced
+	return s
+}
+
+func (c *settable) set(off time.Duration, synced bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off, c.synced = off, synced
+}
+
+// stage is one simulation with one daemon, for one fault. Its methods are called from one
+// goroutine.
+type stage struct {
+	ctx   context.Context
+	o     RunOptions
+	fault string
+	cfg   *config.Config // hastened; not yet the simulation's
+	sim   *Simulation
+	clock *settable
+	rec   *recorder
+
+	failed   chan error
+	board    *task.Task
+	broker   *task.Task // nil: the broker does not run
+	running  *task.Task // the daemon; nil: it does not run
+	linked   bool       // guarded by rec.mu
+	queue    *uplink.Queue
+	link     *task.Task
+	orders   int
+	prepared func(*config.Config) // changes the daemon's configuration; nil: nothing
+}
+
+// openStage makes the simulation in a directory of its own.
+func openStage(ctx context.Context, o RunOptions, name, dir string, cfg *config.Config) (*stage, error) {
+	s := &stage{ctx: ctx, o: o, fault: name, cfg: cfg, rec: newRecorder(), failed: make(chan error, 8)}
+	var err error
+	if s.sim, err = New(Options{Config: cfg, Dir: filepath.Join(dir, name), Log: quiet}); err != nil {
+		return nil, err
+	}
+	s.clock = &settable{Clock: s.sim.Clock, synced: true}
+	s.sim.Clock = s.clock
+	s.board = task.Start("simulated board", s.failed, s.sim.Board.Run)
+	s.startBroker()
+	return s, nil
+}
+
+// quiet logs nothing: the report says what happened.
+var quiet = slog.New(slog.DiscardHandler)
+
+func (s *stage) startBroker() {
+	if s.broker == nil {
+		s.broker = task.Start("broker", s.failed, s.sim.Broker.Run)
+	}
+}
+
+func (s *stage) stopBroker() error {
+	if s.broker == nil {
+		return nil
+	}
+	err := s.broker.Stop(10 * time.Second)
+	s.broker = nil
+	return err
+}
+
+// startDaemon starts the daemon.
+func (s *stage) startDaemon() error {
+	o := s.sim.Daemon(s.cfg, nil, s.o.Version, quiet)
+	if s.prepared != nil {
+		s.prepared(o.Config)
+	}
+	o.Socket = "" // its path may be too long for one; nobody asks
+	o.Taken, o.Acked = s.rec.take, s.rec.ack
+	o.Linked = func(st uplink.Status) {
+		s.rec.mu.Lock()
+		defer s.rec.mu.Unlock()
+		s.linked = st.Connected
+		var e *uplink.Explained
+		if errors.As(st.Err, &e) {
+			s.rec.ever["link "+e.Code] = true
+		}
+		s.rec.changedLocked()
+	}
+	d, err := daemon.New(o)
+	if err != nil {
+		return err
+	}
+	s.running = task.Start("daemon", s.failed, d.Run)
+	return nil
+}
+
+func (s *stage) stopDaemon() error {
+	if s.running == nil {
+		return nil
+	}
+	err := s.running.Stop(time.Minute)
+	s.running = nil
+	return err
+}
+
+// close stops everything.
+func (s *stage) close() error {
+	errs := []error{s.stopDaemon()}
+	if s.link != nil {
+		errs = append(errs, s.link.Stop(10*time.Second))
+	}
+	errs = append(errs, s.stopBroker(), s.board.Stop(5*time.Second), s.sim.Close())
+	return errors.Join(errs...)
+}
+
+// await waits for a condition, which is asked with the recorder's lock held.
+func (s *stage) await(ok func() bool) bool { return s.rec.await(s.ctx, patience, ok) }
+
+// begin starts the daemon, and waits until it is connected and has read all sensors that can be
+// read at once. It returns their names.
+func (s *stage) begin() (read []string, err error) {
+	if err := s.startDaemon(); err != nil {
+		return nil, err
+	}
+	var want []string
+	for _, p := range s.sim.Board.Parts() {
+		if c, _ := sensors.Lookup(p.Chip); c.WarmUp <= slowest {
+			want = append(want, p.Sensor)
+		}
+	}
+	all := s.await(func() bool {
+		read = read[:0]
+		for _, name := range want {
+			if s.rec.count[name]+s.rec.edges[name] > 0 {
+				read = append(read, name)
+			}
+		}
+		return s.linked && len(read) == len(want)
+	})
+	switch {
+	case s.ctx.Err() != nil:
+		return nil, s.ctx.Err()
+	case !all && !s.isLinked():
+		return nil, errors.New("the daemon did not connect to the stand-in broker")
+	case !all:
+		return nil, fmt.Errorf("only these sensors were read before the fault: %q", read)
+	}
+	return read, nil
+}
+
+func (s *stage) isLinked() bool {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	return s.linked
+}
+
+// part returns the simulated sensor of that name.
+func (s *stage) part(name string) *simboard.Part {
+	for _, p := range s.sim.Board.Parts() {
+		if p.Sensor == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// others returns the sensors of read that the fault does not reach.
+func (s *stage) others(read []string, reached func(*simboard.Part) bool) (names []string) {
+	for _, name := range read {
+		if !reached(s.part(name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// goOn waits until each of the sensors has n more readings, and returns the one that has not; ""
+// if all have.
+func (s *stage) goOn(names []string, n int) (stands string) {
+	s.rec.mu.Lock()
+	before := map[string]int{}
+	for _, name := range names {
+		before[name] = s.rec.count[name]
+	}
+	s.rec.mu.Unlock()
+	s.await(func() bool {
+		stands = ""
+		for _, name := range names {
+			if s.rec.count[name] < before[name]+n {
+				stands = name
+			}
+		}
+		return stands == ""
+	})
+	return stands
+}
+
+// named waits until a fault of the subject is raised, and returns its code; "" if none is.
+func (s *stage) named(subject string) (code string) {
+	s.await(func() bool {
+		for key, raised := range s.rec.raised {
+			if at := len(subject); raised && len(key) > at && key[:at] == subject && key[at] == ' ' {
+				code = key[at+1:]
+			}
+		}
+		return code != ""
+	})
+	return code
+}
+
+// settle waits until everything that waits was delivered, and judges the delivery. Readings that
+// are on their way when a daemon stops stay in its spool, so a second run delivers the rest; its
+// own readings do not count.
+func (s *stage) settle() Outcome {
+	s.startBroker()
+	if s.running == nil {
+		if err := s.startDaemon(); err != nil {
+			return Outcome{Promise: 1, Verdict: Broken, Happened: "the daemon does not start again", Why: err.Error()}
+		}
+	}
+	s.awaitDelivery(s.lastRun())
+	if err := s.stopDaemon(); err != nil {
+		return Outcome{Promise: 1, Verdict: Broken, Happened: "the daemon does not stop in order", Why: err.Error()}
+	}
+	run := s.lastRun()
+	if err := s.startDaemon(); err != nil {
+		return Outcome{Promise: 1, Verdict: Broken, Happened: "the daemon does not start again", Why: err.Error()}
+	}
+	s.awaitDelivery(run)
+	return s.rec.delivered(run)
+}
+
+// lastRun returns the number of the latest run that has taken a reading.
+func (s *stage) lastRun() (run uint64) {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	for k := range s.rec.taken {
+		run = max(run, k.Run)
+	}
+	return run
+}
+
+// awaitDelivery waits until the readings taken by now in the runs up to this one were delivered
+// or reported as lost, but for some.
+func (s *stage) awaitDelivery(run uint64, but ...number) {
+	by := map[number]bool{}
+	s.rec.mu.Lock()
+	for k := range s.rec.taken {
+		by[k] = k.Run <= run && !slices.Contains(but, k)
+	}
+	s.rec.mu.Unlock()
+	s.await(func() bool {
+		for _, k := range s.rec.missingLocked() {
+			if by[k] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// send publishes an order and waits for the broker's acknowledgement. Each copy is the same
+// message again.
+func (s *stage) send(name, action string, copies int) (id string, err error) {
+	if s.link == nil {
+		files := s.sim.Broker.Files()
+		s.queue = uplink.NewQueue()
+		l, err := uplink.New(uplink.Config{
+			Endpoint: s.sim.Broker.Addr(), ClientID: "rehearsal-orders", Clean: true, CA: files.CA, Certificate: files.Certificate, Key: files.Key,
+			Access: uplink.Access{Proxy: "none"}, Outbox: s.queue,
+		})
+		if err != nil {
+			return "", err
+		}
+		s.link = task.Start("orders' link", s.failed, l.Run)
+	}
+	s.orders++
+	id = fmt.Sprintf("r-%s-%d", s.fault, s.orders)
+	payload, err := json.Marshal(api.Order{ID: id, Thing: s.cfg.Thing, Output: name, Action: action, Expires: time.Now().Add(5 * time.Minute).UTC()})
+	if err != nil {
+		return id, fmt.Errorf("encode order: %w", err)
+	}
+	for range copies {
+		end := time.NewTimer(patience)
+		select {
+		case err := <-s.queue.Publish(s.cfg.CommandsTopic(), payload):
+			end.Stop()
+			if err != nil {
+				return id, err
+			}
+		case <-s.ctx.Done():
+			end.Stop()
+			return id, s.ctx.Err()
+		case <-end.C:
+			return id, errors.New("the broker did not take the order")
+		}
+	}
+	return id, nil
+}
+
+// answered waits for an order's answer and returns its status; "" if there is none.
+func (s *stage) answered(id string) (status string) {
+	s.await(func() bool {
+		if a := s.rec.answers[id]; len(a) > 0 {
+			status = a[0]
+		}
+		return status != ""
+	})
+	return status
+}
+
+// on reports whether an output's line or channel is on.
+func (s *stage) on(o output.Config) bool {
+	if o.PWM != "" {
+		return s.sim.Board.Channel(o.PWM).Share() > 0
+	}
+	high, _ := s.sim.Board.Line(o.Pin).Level()
+	return high != o.ActiveLow
+}
