@@ -166,7 +166,7 @@ var Faults = []Fault{
 		Cure:    "Check its name in the configuration. The detail says what is missing.",
 		CureAt: map[Place]string{
 			OnBus:    "Check the bus name in the configuration: `ls /dev/i2c-*` lists the buses. On a Raspberry Pi, enable I2C with `dtparam=i2c_arm=on` in config.txt.",
-			OnLine:   "Check the pin in the configuration: `gpioinfo` lists the lines.",
+			OnLine:   "Check the pin in the configuration; the detail says what there is. `fieldpost scan` shows the header and what uses its pins, `gpioinfo` lists all lines. The lines of an I/O expander, and PWM channels, need an overlay in config.txt.",
 			OnSPI:    "Check the device name in the configuration: `ls /dev/spidev*` lists the devices. On a Raspberry Pi, enable SPI with `dtparam=spi=on` in config.txt.",
 			OnPort:   "Check the port name in the configuration: `ls /dev/tty[ASU]* /dev/serial*` lists the ports. On a Raspberry Pi, enable the serial port in raspi-config, without a login shell on it.",
 			OfKernel: "Check the device name in the configuration: `grep . /sys/class/hwmon/*/name /sys/bus/iio/devices/*/name` and `ls /sys/bus/w1/devices` list the devices. A chip on a bus needs its overlay in config.txt, such as `dtoverlay=i2c-sensor,sht3x`.",

@@ -61,6 +61,10 @@ func TestFind(t *testing.T) {
 
 func TestFindRefuses(t *testing.T) {
 	sim := []ChipInfo{{Label: "bench-gpio", Device: "gpiochip0", Lines: []LineInfo{{Name: "GPIO17"}, {Name: "PIN_LED"}}}}
+	many := make([]ChipInfo, 10)
+	for i := range many {
+		many[i] = ChipInfo{Label: fmt.Sprintf("expander-%d", i), Device: fmt.Sprintf("gpiochip%d", i), Lines: make([]LineInfo, 1)}
+	}
 	twice := append(pi5(), ChipInfo{Label: "expander", Device: "gpiochip13", Lines: []LineInfo{{Name: "GPIO17"}}})
 	locked := []ChipInfo{{Device: "gpiochip0", Err: fmt.Errorf("open: %w", fs.ErrPermission)}}
 	broken := []ChipInfo{{Device: "gpiochip0", Err: errors.New("odd")}, locked[0], {Device: "gpiochip2", Err: errors.New("odd")}}
@@ -73,17 +77,32 @@ func TestFindRefuses(t *testing.T) {
 		{pi5(), "2712_WAKE", nil, "any of gpiochip10:1, gpiochip11:1; write which"},
 		{pi5(), "gpio-brcmstb:1", nil, "any of gpiochip10:1, gpiochip11:1; write which"},
 		{twice, "GPIO17", nil, "gpiochip0:17 (pinctrl-rp1:17), gpiochip13:0 (expander:0)"},
-		{pi5(), "GPIO57", ErrAbsent, "this Raspberry Pi has no GPIO57"},
+		{pi5(), "GPIO57", ErrAbsent, "this Raspberry Pi has no GPIO57; its header has GPIO0 to GPIO27"},
 		{pi5(), "57", ErrAbsent, "this Raspberry Pi has no GPIO57"},
-		{pi5(), "PIN_LED", ErrAbsent, "the chips are pinctrl-rp1, gpio-brcmstb"},
+		{pi5(), "PIN_LED", ErrAbsent, "the chips are pinctrl-rp1 (gpiochip0, 54 lines), gpio-brcmstb (gpiochip10, 3 lines)"},
+		{pi5(), "PIN_LED", ErrAbsent, "`gpioinfo` lists their lines, and one without a name is chip:offset, such as pinctrl-rp1:0"},
 		{pi5(), "id_sda", ErrAbsent, "did you mean ID_SDA?"},
 		{pi5(), "gpio17", ErrAbsent, "did you mean GPIO17?"},
 		{pi5(), "gpio2", ErrAbsent, "did you mean GPIO2?"},
+		{pi5(), "GPIO-17", ErrAbsent, "did you mean GPIO17?"},
+		{pi5(), "BCM17", ErrAbsent, "did you mean GPIO17?"},
+		{pi5(), "board11", ErrAbsent, "did you mean P1_11?"},
+		{pi5(), "PIN41", ErrAbsent, "`gpioinfo`"},
+		{pi5(), "BCM58", ErrAbsent, "`gpioinfo`"},
+		{pi5(), "BCM", ErrAbsent, "`gpioinfo`"},
 		{pi5(), "tca9534:8", ErrAbsent, "has the offsets 0 to 7"},
-		{pi5(), "pinctrl-bcm2711:17", ErrAbsent, "no chip of this name, there are pinctrl-rp1"},
-		{sim, "17", ErrAbsent, "write chip:offset"},
+		{pi5(), "pinctrl-bcm2711:17", ErrAbsent, "no chip of this name, there are pinctrl-rp1 (gpiochip0, 54 lines)"},
+		{pi5(), "pinctrl-bcm2711:17", ErrAbsent, "write GPIO17, which is this line on every Raspberry Pi"},
+		{pi5(), "J8:11", ErrAbsent, "write P1_11"},
+		{pi5(), "rp1:17", ErrAbsent, "did you mean pinctrl-rp1:17?"},
+		{pi5(), "1-0020:7", ErrAbsent, "such as pinctrl-rp1:7; an I/O expander is there once its driver has it"},
+		{pi5(), "1-0020:60000", ErrAbsent, "write one of these; an I/O expander"},
+		{sim, "17", ErrAbsent, "the chips are bench-gpio (gpiochip0, 2 lines); write chip:offset"},
+		{sim, "1", ErrAbsent, "write chip:offset, such as bench-gpio:1"},
 		{sim, "P1_11", ErrAbsent, "write chip:offset"},
 		{sim, "GPIO18", ErrAbsent, "no line has this name"},
+		{sim, "BCM1", ErrAbsent, "`gpioinfo`"},
+		{many, "gpio:1", ErrAbsent, "gpiochip7, 1 line), and 2 more; "},
 		{nil, "GPIO17", ErrAbsent, "no /dev/gpiochip*"},
 		{locked, "GPIO17", fs.ErrPermission, "open"},
 		{locked, "gpiochip0:17", fs.ErrPermission, "open"},
