@@ -47,6 +47,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.running.Done()
+	s.places.use(s.seatOf(r))
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Log.Error("a request to the page failed; nothing else did", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
@@ -174,12 +175,14 @@ func (s *Server) getState(w http.ResponseWriter, _ *http.Request) {
 // getEvents sends the state each second until the browser goes. One that does not read is
 // given up.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
-	if !s.enterStream() {
+	known := s.hasSession(r)
+	here := s.seatOf(r)
+	if !s.places.enterStream(here) {
 		w.Header().Set("Retry-After", "10")
 		refuse(w, http.StatusServiceUnavailable, "too many pages are open")
 		return
 	}
-	defer s.leaveStream()
+	defer s.places.leaveStream(here)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	out := http.NewResponseController(w)
@@ -199,26 +202,10 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-tick.C:
 		}
-		if !s.loopback && !s.hasSession(r) {
-			return
+		if known && !s.hasSession(r) {
+			return // another token, or its time is over
 		}
 	}
-}
-
-func (s *Server) enterStream() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.streams >= maxStreams {
-		return false
-	}
-	s.streams++
-	return true
-}
-
-func (s *Server) leaveStream() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams--
 }
 
 // getHistory answers with past readings.

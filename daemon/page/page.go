@@ -30,15 +30,13 @@ import (
 )
 
 const (
-	patience   = 5 * time.Second  // for a request to arrive and for an answer to be read
-	idle       = 30 * time.Second // for the next request on a connection
-	again      = 30 * time.Second // until opening the address is tried again
-	pause      = time.Second      // after accept failed
-	maxHeader  = 8 << 10          // bytes of a request's header; net/http allows a little more
-	maxBody    = 4 << 10          // bytes of a request's body
-	maxConns   = 64               // connections
-	maxStreams = 16               // of those, with events
-	every      = time.Second      // from one event to the next, and how long a state is used
+	patience  = 5 * time.Second  // for a request to arrive and for an answer to be read
+	idle      = 30 * time.Second // for the next request on a connection
+	again     = 30 * time.Second // until opening the address is tried again
+	pause     = time.Second      // after accept failed
+	maxHeader = 8 << 10          // bytes of a request's header; net/http allows a little more
+	maxBody   = 4 << 10          // bytes of a request's body
+	every     = time.Second      // from one event to the next, and how long a state is used
 )
 
 // Subject is what [health.PageUnavailable] is about.
@@ -49,6 +47,9 @@ const Subject = "page"
 type Options struct {
 	// Address is the IP address and TCP port to listen on: 127.0.0.1:8080.
 	Address string
+	// Listener is Address if it is open already: the page takes it, and closes it in the end.
+	// Nil: the page opens Address.
+	Listener net.Listener
 	// Hosts are the names and addresses for which requests are answered, in addition to
 	// localhost, the loopback addresses and Address itself.
 	Hosts []string
@@ -107,10 +108,9 @@ type Server struct {
 	o        Options
 	loopback bool
 	routes   *http.ServeMux
+	places   *admission
 
 	mu      sync.Mutex
-	conns   int
-	streams int
 	made    time.Time // when state was
 	state   []byte    // as JSON
 	ended   bool      // Run has; nothing is answered any more
@@ -128,6 +128,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("address of the page: %w", err)
 	}
 	s := &Server{o: o, loopback: at.Addr().IsLoopback()}
+	s.places = newAdmission(s.loopback)
 	s.routes = s.handlers()
 	return s, nil
 }
@@ -137,7 +138,7 @@ func New(o Options) (*Server, error) {
 func (s *Server) Run(ctx context.Context) error {
 	s.ctx = ctx
 	for ctx.Err() == nil {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.o.Address)
+		l, err := s.open(ctx)
 		if err != nil {
 			s.o.Health.Raise(health.PageUnavailable, Subject, err.Error())
 			wait(ctx, again)
@@ -150,6 +151,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// open opens the address, unless it is open.
+func (s *Server) open(ctx context.Context) (l net.Listener, err error) {
+	if l, s.o.Listener = s.o.Listener, nil; l != nil {
+		return l, nil
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", s.o.Address)
+}
+
 // serve answers requests until ctx ends or the listener fails.
 func (s *Server) serve(ctx context.Context, l net.Listener) {
 	web := &http.Server{
@@ -157,6 +166,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		ConnContext:                  withSeat,
 	}
 	here, over := context.WithCancel(ctx)
 	others := task.NewGroup(ctx)
@@ -188,7 +198,7 @@ func (s *Server) begin() bool {
 	return true
 }
 
-// boundedListener accepts as many connections as there is room for, and closes others.
+// boundedListener gives each connection a place, and closes those for which there is none.
 type boundedListener struct {
 	net.Listener
 	s   *Server
@@ -200,9 +210,10 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
 		switch {
-		case err == nil && l.s.enter():
-			return &countedConn{Conn: c, leave: sync.OnceFunc(l.s.leave)}, nil
 		case err == nil:
+			if seat := l.s.places.enter(c); seat != nil {
+				return seat, nil
+			}
 			_ = c.Close() // there is no room
 		case l.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil, net.ErrClosed
@@ -211,34 +222,6 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			wait(l.ctx, pause)
 		}
 	}
-}
-
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conns >= maxConns {
-		return false
-	}
-	s.conns++
-	return true
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns--
-}
-
-// countedConn gives its place back when it is closed.
-type countedConn struct {
-	net.Conn
-	leave func()
-}
-
-// Close closes the connection.
-func (c *countedConn) Close() error {
-	c.leave()
-	return c.Conn.Close()
 }
 
 // wait waits for d, or until ctx ends.

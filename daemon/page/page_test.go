@@ -384,13 +384,11 @@ func TestManyStreams(t *testing.T) {
 			busy++
 		}
 	}
-	if busy != 200-(maxStreams-1) {
+	if busy != 200-(loopbackShare.streams-1) {
 		t.Errorf("%d were refused", busy)
 	}
 	next()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.conns > maxConns || x.streams != maxStreams {
-		t.Errorf("%d connections, %d streams", x.conns, x.streams)
+	if conns, streams := x.taken(); conns > maxConns || streams != loopbackShare.streams {
+		t.Errorf("%d connections, %d streams", conns, streams)
 	}
 }

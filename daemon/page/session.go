@@ -80,11 +80,18 @@ func (s *Server) hasSession(r *http.Request) bool {
 	if err != nil {
 		return false
 	}
+	good := s.isSession(c.Value)
+	s.places.know(s.seatOf(r), good)
+	return good
+}
+
+// isSession reports whether a cookie of this value is ours, and still good.
+func (s *Server) isSession(value string) bool {
 	token, err := s.token()
 	if err != nil {
 		return false
 	}
-	expires, mac, _ := strings.Cut(c.Value, ".")
+	expires, mac, _ := strings.Cut(value, ".")
 	until, err := strconv.ParseInt(expires, 10, 64)
 	return err == nil && hmac.Equal([]byte(mac), []byte(signature(token, expires))) && s.o.Now().Unix() < until
 }

@@ -66,12 +66,20 @@
       draw();
     };
     source.onerror = () => {
-      lose();
-      if (source && source.readyState === EventSource.CLOSED) { // refused: ask again later
-        source = null;
-        setTimeout(refresh, 5000);
-      }
+      if (!source || source.readyState !== EventSource.CLOSED) { lose(); return; }
+      source = null; // refused, as too many look
+      glance();
     };
+  }
+  // glance asks for the state once, while the board has no events for this browser.
+  async function glance() {
+    try {
+      state = await call('GET', 'state');
+      heard = performance.now();
+      found();
+      draw();
+    } catch { lose(); }
+    setTimeout(refresh, 5000);
   }
   function deaf() { if (source) { source.close(); source = null; } }
   function lose() {
@@ -378,7 +386,7 @@
     const d = new Date(x * 1000);
     return range === '1w' ? d.toLocaleDateString([], { weekday: 'short' }) : d.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
   }
-  setInterval(() => { if (source) loadHistory(); }, 15000);
+  setInterval(loadHistory, 15000);
   let resizing = 0;
   addEventListener('resize', () => { clearTimeout(resizing); resizing = setTimeout(loadHistory, 200); });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', loadHistory);
