@@ -30,8 +30,8 @@ type Machine struct {
 // outputs before any program runs. If anything prevents the daemon from doing its work, the
 // error wraps [config.ErrUnusable].
 //
-// Check also warns about files that other users can read or change and about a spool that does
-// not survive a power cut, and notes if systemd releases the lines of a stopped unit. None of
+// Check also warns about files that other users can read or change, about a spool that does not
+// survive a power cut and about a web page that other machines see without TLS, and notes if systemd releases the lines of a stopped unit. None of
 // these makes it fail.
 //
 // policies are files with the AWS IoT policies that are attached to the certificate. An
@@ -62,6 +62,7 @@ func Check(cfg *config.Config, m Machine, now time.Time, w io.Writer, policies .
 	volatile(cfg, w)
 	stopped(cfg, m.Systemd, w)
 	firewall(cfg, m.Systemd, w)
+	plainPage(cfg, w)
 	if len(policies) > 0 {
 		n, err := checkPolicies(cfg, policies, w)
 		if err != nil {

@@ -95,11 +95,26 @@ func firewall(cfg *config.Config, version int, w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "note: these lines, added with `systemctl edit fieldpost`, let the daemon reach only its broker:\n  [Service]\n  IPAddressDeny=any\n  IPAddressAllow=%s\n", ip.WithZone(""))
-	switch at, err := netip.ParseAddrPort(cfg.Local.Metrics); {
-	case err != nil: // none
-	case at.Addr().IsLoopback():
-		fmt.Fprint(w, "  IPAddressAllow=localhost\n")
-	default:
-		fmt.Fprint(w, "  and an IPAddressAllow= for each machine that reads the metrics\n")
+	said := ""
+	for _, x := range []struct{ address, does string }{{cfg.Local.Metrics, "reads the metrics"}, {cfg.Local.Listen, "opens the web page"}} {
+		line := "  and an IPAddressAllow= for each machine that " + x.does + "\n"
+		switch at, err := netip.ParseAddrPort(x.address); {
+		case err != nil: // none
+			continue
+		case at.Addr().IsLoopback():
+			line = "  IPAddressAllow=localhost\n"
+		}
+		if line != said {
+			fmt.Fprint(w, line)
+		}
+		said = line
+	}
+}
+
+// plainPage warns of a web page for other machines: it is not encrypted.
+func plainPage(cfg *config.Config, w io.Writer) {
+	if at, err := netip.ParseAddrPort(cfg.Local.Listen); err == nil && !at.Addr().IsLoopback() {
+		fmt.Fprintf(w, "warning: local.listen: %s is plain HTTP, so whoever listens in that network sees the token, and can order with it; "+
+			"use 127.0.0.1 with `ssh -L` or behind a proxy that has TLS and asks for a client certificate (deploy/README.md, \"The web page\")\n", at)
 	}
 }
