@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,9 @@ type Options struct {
 	// Socket is the path of the local socket, in a directory that is there; ""
 	// opens none.
 	Socket string
+	// PageListener is the address of local.listen if it is open already, so that nobody else
+	// can have taken it; nil is none. [Daemon.Run] closes it.
+	PageListener net.Listener
 	// Held is the lines of the run before, from [TakeOver]; nil is none.
 	Held *output.Held
 	// ReadFile reads a file of the credentials, of that many bytes at most; nil is

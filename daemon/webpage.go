@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -21,11 +22,12 @@ const maxToken = 4 << 10
 // servePage starts to serve the page that a configuration asks for, and returns the task; nil
 // if it asks for none.
 func (d socketCalls) servePage(cfg *config.Config) *task.Task {
+	opened := d.openedPage(cfg)
 	if cfg.Local.Listen == "" {
 		return nil
 	}
 	o := page.Options{
-		Address: cfg.Local.Listen, Hosts: cfg.Local.Hosts, Health: d.health, Log: d.log,
+		Address: cfg.Local.Listen, Listener: opened, Hosts: cfg.Local.Hosts, Health: d.health, Log: d.log,
 		State:   d.pageState,
 		History: func(query []byte) (any, error) { return d.localHistory(query) },
 		Now:     func() time.Time { return d.o.Clock.Now().Wall },
@@ -46,6 +48,17 @@ func (d socketCalls) servePage(cfg *config.Config) *task.Task {
 		return nil
 	}
 	return task.Start("page", d.failed, s.Run)
+}
+
+// openedPage returns the listener that the daemon was given, once, if it is that of the
+// configuration. Another one is closed.
+func (d *Daemon) openedPage(cfg *config.Config) (l net.Listener) {
+	l, d.o.PageListener = d.o.PageListener, nil
+	if l != nil && l.Addr().String() != cfg.Local.Listen {
+		_ = l.Close() // nobody is connected
+		return nil
+	}
+	return l
 }
 
 // readToken reads the token of the page.

@@ -92,7 +92,7 @@ commands:
 spool:
   dir: spool
 local:
-  listen: 127.0.0.1:%d
+  listen: %s
   token_file: page.token
 sensors:
   - name: air
@@ -143,7 +143,13 @@ func demo(ctx context.Context, o demoOptions) error {
 }
 
 func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan error) error {
-	cfg, err := demoSetUp(o.Dir, b.Addr())
+	// Opened here and handed over: nobody can take the port in between.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("find a port for the demo's page: %w", err)
+	}
+	defer listener.Close() // once more after the daemon has; or there is none
+	cfg, err := demoSetUp(o.Dir, b.Addr(), listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -158,7 +164,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	v := &demoView{out: o.Out, linked: make(chan struct{})}
 	d, err := daemon.New(daemon.Options{
 		Config: cfg, LoadConfig: reader(cfg.File), Board: sb, Clock: now, Log: o.Log, Notify: &systemd.Notifier{}, Version: o.Version,
-		Socket: filepath.Join(o.Dir, "fieldpost.sock"), Taken: v.taken, Acked: v.acked, Linked: v.link,
+		Socket: filepath.Join(o.Dir, "fieldpost.sock"), PageListener: listener, Taken: v.taken, Acked: v.acked, Linked: v.link,
 	})
 	if err != nil {
 		return errors.Join(err, living.Stop(time.Second))
@@ -202,36 +208,19 @@ runs     %s
 }
 
 // demoSetUp writes the configuration and loads it.
-func demoSetUp(dir, endpoint string) (*config.Config, error) {
+func demoSetUp(dir, endpoint, listen string) (*config.Config, error) {
 	// Remove what the last demo left.
 	if err := os.RemoveAll(filepath.Join(dir, "spool")); err != nil {
 		return nil, fmt.Errorf("clear the demo's spool: %w", err)
-	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "page.token"), []byte(rand.Text()+"\n"), 0o600); err != nil {
 		return nil, fmt.Errorf("write the demo's token: %w", err)
 	}
 	path := filepath.Join(dir, "fieldpost.yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, demoConfig, endpoint, port), 0o644); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, demoConfig, endpoint, listen), 0o644); err != nil {
 		return nil, fmt.Errorf("write the demo's configuration: %w", err)
 	}
 	return config.Load(path)
-}
-
-// freePort returns a TCP port of 127.0.0.1 that nobody uses.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a port for the demo's page: %w", err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		return 0, fmt.Errorf("find a port for the demo's page: %w", err)
-	}
-	return port, nil
 }
 
 // demoBoard makes the board that demoConfig describes, and what happens on it.
