@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# boot.sh [-m raspi3b] PAYLOAD_DIR
+# boot.sh [-m raspi3b] [-s PORT] PAYLOAD_DIR
 #
 # Boots the test machine (Debian on QEMU's arm64 board "virt", or its Raspberry
 # Pi 3, emulated, so no KVM is needed) and runs PAYLOAD_DIR/run.sh in it as root.
 # The payload is at /payload inside. PAYLOAD_DIR/out and PAYLOAD_DIR/console.log
 # come back; the exit code is run.sh's. Needs root, for chroot and mount namespaces.
+#
+# The machine has no network. With -s, on virt, it has one that reaches nothing, and
+# 127.0.0.1:PORT of this machine leads to its port 22; run.sh configures the interface
+# (10.0.2.15/24) and starts sshd.
 #
 #   WORK=DIR     where the parts are kept (~/.cache/fieldpost/vm)
 #   TIMEOUT=SEC  how long the machine may run (1200)
@@ -15,14 +19,17 @@ set -euo pipefail
 . "$HERE/build.sh"
 
 MACHINE=virt
-while getopts m: option; do
+network=(-nic none)
+while getopts m:s: option; do
 	case $option in
 	m) MACHINE=$OPTARG ;;
+	s) network+=(-netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$OPTARG-10.0.2.15:22"
+		-device "virtio-net-pci,netdev=net,romfile=") ;;
 	*) exit 2 ;;
 	esac
 done
 shift $((OPTIND - 1))
-if [ $# -ne 1 ] || [ ! -x "$1/run.sh" ]; then die "usage: $0 [-m raspi3b] PAYLOAD_DIR (with an executable run.sh)"; fi
+if [ $# -ne 1 ] || [ ! -x "$1/run.sh" ]; then die "usage: $0 [-m raspi3b] [-s PORT] PAYLOAD_DIR (with an executable run.sh)"; fi
 [ "$(id -u)" = 0 ] || die "the test machine needs root"
 PAYLOAD=$(realpath "$1")
 build
@@ -64,7 +71,7 @@ esac
 
 say "booting"
 start=$SECONDS
-tools timeout "${TIMEOUT:-1200}" qemu-system-aarch64 "${board[@]}" -display none -monitor stdio -nic none \
+tools timeout "${TIMEOUT:-1200}" qemu-system-aarch64 "${board[@]}" "${network[@]}" -display none -monitor stdio \
 	-drive "if=none,id=payload,file=$RUN/payload.img,format=raw,cache=unsafe" \
 	-kernel "$IMAGE/kernel" -initrd "$IMAGE/initrd.gz" -append "$args" <<<"$monitor" >"$RUN/qemu.log" 2>&1 &
 QEMU=$!

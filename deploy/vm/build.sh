@@ -83,7 +83,7 @@ build_modules() {
 
 # The guest's packages are unpacked, and what their maintainer scripts would do
 # is done here: run under emulation, they would take twenty times as long.
-GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients,dpkg,socat"
+GUEST_PACKAGES="systemd,systemd-sysv,udev,dbus,kmod,procps,iproute2,busybox-static,jq,gpiod,adjtimex,mosquitto,mosquitto-clients,dpkg,socat,openssh-server,sudo"
 ESSENTIAL="base-files,base-passwd,bash,coreutils,dash,diffutils,findutils,grep,gzip,hostname,libc-bin,passwd,mount,sed,tar,util-linux,mawk"
 [ "$GUEST_SUITE" = bookworm ] || ESSENTIAL+=,login.defs
 build_root() {
@@ -104,9 +104,11 @@ build_root() {
 	echo 0123456789abcdef0123456789abcdef >"$ROOT/etc/machine-id"
 	mkdir -p "$ROOT"/usr/local/{bin,sbin,lib,share} "$ROOT/opt" "$ROOT/srv"
 	[ -e "$ROOT/usr/bin/awk" ] || ln -s mawk "$ROOT/usr/bin/awk"
-	# udev's groups, which bookworm makes in a maintainer script
-	[ "$GUEST_SUITE" != bookworm ] ||
-		printf 'g %s -\n' input sgx kvm render >"$ROOT/usr/lib/sysusers.d/test-machine.conf"
+	# users and groups that maintainer scripts make: sshd's, and in bookworm udev's
+	{
+		echo 'u sshd - - /run/sshd /usr/sbin/nologin'
+		[ "$GUEST_SUITE" != bookworm ] || printf 'g %s -\n' input sgx kvm render
+	} >"$ROOT/usr/lib/sysusers.d/test-machine.conf"
 	systemd-sysusers --root="$ROOT" >>"$ROOT.log" 2>&1 || die "systemd-sysusers"
 	rm -rf "$ROOT"/usr/share/{doc,man,locale,info}/* "$ROOT"/var/cache/* "$ROOT"/var/lib/apt/lists/*
 	# dpkg knows of no package here, as none was configured; ours needs systemd
@@ -133,7 +135,7 @@ SENSOR_MODULES="lm75 jc42 tmp421 emc1403 ti-ads1015 bh1750 bmp280-i2c dps310 max
 install_modules() {
 	local base=$KERNEL/root/usr/lib/modules/$VERSION to=$1/usr/lib/modules/$VERSION f
 	# shellcheck disable=SC2086  # words
-	modfiles $DISK_MODULES virtio_rng configfs autofs4 i2c-dev gpio-sim i2c-sim w1-sim spi-sim $SENSOR_MODULES \
+	modfiles $DISK_MODULES virtio_rng virtio_net configfs autofs4 i2c-dev gpio-sim i2c-sim w1-sim spi-sim $SENSOR_MODULES \
 		i6300esb dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng bcm2835_wdt | while read -r f; do
 		install -D -m 0644 "$f" "$to/${f#"$base"/}"
 	done
