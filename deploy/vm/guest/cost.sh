@@ -41,7 +41,7 @@ eval "$made"
 
 section "nothing to read"
 start_broker
-check "mosquitto listens" within 30 broker_listens
+check "the broker listens" within 30 broker_listens
 configure ''
 check "the unit starts" timeout 100 systemctl enable -q --now "$UNIT"
 is_state active || give_up "fieldpost does not start"

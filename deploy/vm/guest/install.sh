@@ -22,7 +22,11 @@ installation() {
 	install_certificates
 	hardware
 	sed "s/@BUS@/$BUS/" fieldpost.yaml >"$CONFIG"
+	installed_well
+}
 
+# installed_well: what the package should have made of the machine
+installed_well() {
 	same "a GPIO chip that was there before belongs to the group gpio" "root:gpio 660" "$(stat -c '%U:%G %a' /dev/gpiochip0)"
 	same "so does one that comes later" "root:gpio 660" "$(stat -c '%U:%G %a' "/dev/$CHIP")"
 	same "the I2C bus belongs to the group i2c" "root:i2c 660" "$(stat -c '%U:%G %a' "/dev/i2c-$BUS")"
@@ -55,19 +59,29 @@ hardware() {
 
 first_start() {
 	section "start"
+	start_unit
+	went 22 "1 0" "the first start, pull unsafe"
+	went 23 "1" "the first start, active low, initial off, pull safe"
+	runs_well
+	pull 23 down # from here on every line's pull is unsafe
+}
+
+# start_unit: with a broker, for the first time
+start_unit() {
 	start_broker
-	check "mosquitto listens" within 30 broker_listens
+	check "the broker listens" within 30 broker_listens
 	start_watcher
 	begin
 	check "the unit is enabled and starts: READY has come" timeout 100 systemctl enable -q --now "$UNIT"
 	is_state active || give_up "fieldpost does not start"
-	went 22 "1 0" "the first start, pull unsafe"
-	went 23 "1" "the first start, active low, initial off, pull safe"
+}
+
+# runs_well: as the user and with the rights that it should have
+runs_well() {
 	same "it is active" active "$(systemctl is-active "$UNIT")"
 	same "it started at the first try" 0 "$(property NRestarts)"
 	same "it runs as fieldpost" fieldpost "$(stat -c %U "/proc/$(pid)")"
 	same "it has no capabilities" 0000000000000000 "$(awk '/^CapPrm/ {print $2}' "/proc/$(pid)/status")"
 	check "it has no /dev/mem" bash -c "! ls -l /proc/$(pid)/fd | grep -e /dev/mem -e /dev/gpiomem"
-	pull 23 down # from here on every line's pull is unsafe
 }
 says_lines_released() { as_fieldpost fieldpost check -c "$CONFIG" | grep "releases the outputs' lines"; }

@@ -25,10 +25,10 @@ turned_away() {
 local_socket() {
 	section "the local socket"
 	same "it is for fieldpost and its group" "fieldpost:fieldpost 660" "$(stat -c '%U:%G %a' "$SOCKET")"
-	check "a member of the group is told the status" within 30 status_says '.thing == "bench" and .link.connected and (.sensors[] | select(.name == "soil") | .values.temperature)'
+	check "a member of the group is told the status" within 30 status_says ".thing == \"bench\" and .link.connected and (.sensors[] | select(.name == \"$SENSOR\") | .values.temperature)"
 	check "with what is wrong" status_says '.faults[] | select(.subject == "ghost" and .code == "no_answer")'
 	check "and the status for people" grep -q '^outputs$' <(member fieldpost status 2>/dev/null)
-	check "a member may have a sensor read" member fieldpost read soil
+	check "a member may have a sensor read" member fieldpost read "$SENSOR"
 	begin
 	check "a member's order is answered with done" member fieldpost send --via local --wait 30s pump on --for 10m
 	went 22 "0 1" "a member's order"
@@ -36,7 +36,7 @@ local_socket() {
 	check "which is told to the broker" within 10 message '.kind == "event" and .output == "pump" and (.cause | startswith("local uid=65534(nobody) pid="))'
 	begin
 	check "who is not in the group is not told the status" turned_away fieldpost status
-	check "nor has a sensor read" turned_away fieldpost read soil
+	check "nor has a sensor read" turned_away fieldpost read "$SENSOR"
 	check "nor may switch off" turned_away fieldpost send pump off
 	went 22 "1" "the order of one who may not"
 	check "a member may" member fieldpost send --via local --wait 30s pump off

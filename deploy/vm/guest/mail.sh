@@ -18,13 +18,18 @@ readings() {
 	check "the unit is still active" systemctl is-active "$UNIT"
 }
 
-orders() {
-	section "orders"
+# clock_becomes_true: orders that switch on wait for this
+clock_becomes_true() {
+	section "the clock becomes true"
 	begin
 	check "an order that switches on is refused while the clock is not true" refused_for_clock
 	went 22 "0" "the refused order"
 	true_clock
 	check "from then on readings are stamped true" within 30 message '.sensor == "soil" and .clock == null'
+}
+
+orders() {
+	section "orders"
 	ordered 22 "0 1" pump on --for 30s
 	check "the answer went through the broker" within 10 message '.kind == "answer" and .status == "done" and .output == "pump" and .state == "on"'
 	ordered 22 "1" pump on --for 30s
@@ -67,30 +72,31 @@ steady() {
 	same "nothing is written to the journal" '' "$(journalctl -u "$UNIT" -o cat --no-pager --after-cursor "$at")"
 }
 
+# outage OUTPUT N: of that output, on that line, whose safe_after is 5 s
 outage() {
 	section "the broker is away, then restarts"
-	local before
-	before=$(soil_seq)
-	check "the fan, safe after 5 s without a link, is on" order fan on --wait 30s
+	local output=$1 n=$2 before
+	before=$(last_seq)
+	check "the $output, safe after 5 s without a link, is on" order "$output" on --wait 30s
 	begin
 	go
-	systemctl stop broker
-	within 30 is_level 24 0
-	safe_time 24 0
-	at_most 7000 "$SAFE" "the fan was safe"
-	same_quietly "the fan was not switched off before its time" 1 "$((SAFE >= 5000))"
-	went 24 "1 0" "the broker is gone"
+	stop_broker
+	within 30 is_level "$n" 0
+	safe_time "$n" 0
+	at_most 7000 "$SAFE" "the $output was safe"
+	same_quietly "the $output was not switched off before its time" 1 "$((SAFE >= 5000))"
+	went "$n" "1 0" "the broker is gone"
 	sleep 3
 	start_broker
-	check "readings come again, and those of the outage" within 90 soil_beyond $((before + 8))
-	check "and the event that the fan was made safe" within 30 message '.kind == "event" and .output == "fan" and .cause == "link_lost"'
+	check "readings come again, and those of the outage" within 90 seq_beyond $((before + 8))
+	check "and the event that the $output was made safe" within 30 message ".kind == \"event\" and .output == \"$output\" and .cause == \"link_lost\""
 	same "no reading is missing" '[]' "$(missing)"
 }
 
-# soil_seq: the last sequence number received
-soil_seq() { messages '.sensor == "soil" and .seq' | jq -s 'map(.seq) | max // 0'; }
-soil_beyond() { [ "$(soil_seq)" -gt "$1" ]; }
+# last_seq: the last sequence number received
+last_seq() { messages ".sensor == \"$SENSOR\" and .seq" | jq -s 'map(.seq) | max // 0'; }
+seq_beyond() { [ "$(last_seq)" -gt "$1" ]; }
 # missing: the sequence numbers that did not arrive, of all runs
-missing() { messages '.sensor == "soil" and .seq' | jq -sc '[.[] | [.run, .seq]] | unique | group_by(.[0]) | map(map(.[1]) | [range(.[0]; .[-1])] - .) | add'; }
+missing() { messages ".sensor == \"$SENSOR\" and .seq" | jq -sc '[.[] | [.run, .seq]] | unique | group_by(.[0]) | map(map(.[1]) | [range(.[0]; .[-1])] - .) | add'; }
 last_run() { messages '.run' | jq -s 'map(.run) | max // 0'; }
-run_beyond() { message ".sensor == \"soil\" and .run > $1"; }
+run_beyond() { message ".sensor == \"$SENSOR\" and .run > $1"; }

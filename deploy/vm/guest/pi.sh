@@ -7,6 +7,8 @@ cd "$(dirname "$0")" || exit 1
 . ./assert.sh
 # shellcheck source=deploy/vm/guest/lines.sh
 . ./lines.sh
+# shellcheck source=deploy/vm/guest/trace.sh
+. ./trace.sh
 # shellcheck source=deploy/vm/guest/unit.sh
 . ./unit.sh
 # shellcheck source=deploy/vm/guest/install.sh
@@ -26,7 +28,7 @@ start() {
 	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 	watch_lines
 	start_broker
-	check "mosquitto listens" within 60 broker_listens
+	check "the broker listens" within 60 broker_listens
 	start_watcher
 	begin
 	check "the unit is enabled and starts: READY has come" timeout 200 systemctl enable -q --now "$UNIT"

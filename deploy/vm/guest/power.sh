@@ -7,10 +7,10 @@
 before_reboot() {
 	local lib=/usr/local/lib/bench
 	mkdir -p $lib
-	cp assert.sh lines.sh install.sh $lib/
+	cp assert.sh lines.sh trace.sh install.sh $lib/
 	cat >$lib/hardware <<-'S'
 		#!/bin/bash
-		cd "$(dirname "$0")" && . ./assert.sh && . ./lines.sh && . ./install.sh && bench-hw >/run/bench-hw && hardware && begin
+		cd "$(dirname "$0")" && . ./assert.sh && . ./lines.sh && . ./trace.sh && . ./install.sh && bench-hw >/run/bench-hw && hardware && begin
 	S
 	chmod 0755 $lib/hardware
 	printf '[Unit]\nBefore=fieldpost.service\n[Service]\nType=oneshot\nExecStart=%s\n[Install]\nWantedBy=multi-user.target\n' \
@@ -28,15 +28,24 @@ after_boot() {
 	eval "$(cat /run/bench-hw)"
 	export CHIP LINES BUS REGS
 	find_base
-	check "the unit came up by itself" within 90 is_state active
-	same "at the first try" 0 "$(property NRestarts)"
+	came_up
 	went 22 "1 0" "$1, pull unsafe"
 	went 23 "1" "$1, active low, pull safe"
 	went 24 "1 0" "$1, pull unsafe"
 	start_broker
 	start_watcher
-	check "readings of the new run arrive" within 90 run_beyond "$run"
-	same "its run is one higher" $((run + 1)) "$(last_run)"
+	next_run "$run"
+}
+
+came_up() {
+	check "the unit came up by itself" within 90 is_state active
+	same "at the first try" 0 "$(property NRestarts)"
+}
+
+# next_run RUN: the run after that one has begun
+next_run() {
+	check "readings of the new run arrive" within 90 run_beyond "$1"
+	same "its run is one higher" $(($1 + 1)) "$(last_run)"
 }
 
 reboot_in_order() {
@@ -56,7 +65,7 @@ after_reboot() {
 
 power_cut() {
 	section "the power is cut, with mail waiting"
-	systemctl stop broker
+	stop_broker
 	# the broker's own memory is not what is tested
 	sync /var/lib/broker/mosquitto.db
 	sleep 12

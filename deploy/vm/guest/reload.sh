@@ -59,7 +59,7 @@ reload() {
 	pump_on
 	before=$(pid) run=$(last_run)
 	edit 's/every: 1s/every: 2s/'
-	check "diff says what would change" says 'sensor soil: changed' member fieldpost diff
+	check "diff says what would change" says "sensor $SENSOR: changed" member fieldpost diff
 	at=$(cursor)
 	check "it is reloaded with another period of a sensor" timeout 100 systemctl reload "$UNIT"
 	check "the journal says so" within 10 logged_after "$at" 'configuration swapped'

@@ -9,6 +9,8 @@ cd "$(dirname "$0")" || exit 1
 . ./assert.sh
 # shellcheck source=deploy/vm/guest/lines.sh
 . ./lines.sh
+# shellcheck source=deploy/vm/guest/trace.sh
+. ./trace.sh
 # shellcheck source=deploy/vm/guest/unit.sh
 . ./unit.sh
 # shellcheck source=deploy/vm/guest/install.sh
@@ -49,9 +51,10 @@ first_boot() {
 	installation
 	first_start
 	readings
+	clock_becomes_true
 	orders
 	steady
-	outage
+	outage fan 24
 	crash
 	local_socket
 	reload

@@ -3,6 +3,8 @@
 
 UNIT=fieldpost
 CONFIG=/etc/fieldpost/fieldpost.yaml
+# the sensor that is read every second, whose readings are counted
+SENSOR=${SENSOR:-soil}
 
 property() { systemctl show -P "$1" "$UNIT"; }
 pid() { property MainPID; }
@@ -20,6 +22,7 @@ give_up() {
 show_journal() { journalctl -u "$UNIT" -u broker -p notice -n 60 --no-pager -o short-monotonic | sed 's/^/    /'; }
 
 start_broker() { systemd-run -q --unit=broker --collect -p StateDirectory=broker mosquitto -c /payload/mosquitto.conf; }
+stop_broker() { systemctl stop broker; }
 broker_listens() { ss -Hltn 'sport = :8883' | grep -q .; }
 
 # a subscriber that is not fieldpost, with a session of its own at the broker
