@@ -5,6 +5,8 @@ UNIT=fieldpost
 CONFIG=/etc/fieldpost/fieldpost.yaml
 # the sensor that is read every second, whose readings are counted
 SENSOR=${SENSOR:-soil}
+# the unit of the broker
+BROKER=${BROKER:-broker}
 
 property() { systemctl show -P "$1" "$UNIT"; }
 pid() { property MainPID; }
@@ -19,10 +21,10 @@ give_up() {
 	summary
 	exit 1
 }
-show_journal() { journalctl -u "$UNIT" -u broker -p notice -n 60 --no-pager -o short-monotonic | sed 's/^/    /'; }
+show_journal() { journalctl -u "$UNIT" -u "$BROKER" -p notice -n 60 --no-pager -o short-monotonic | sed 's/^/    /'; }
 
-start_broker() { systemd-run -q --unit=broker --collect -p StateDirectory=broker mosquitto -c /payload/mosquitto.conf; }
-stop_broker() { systemctl stop broker; }
+start_broker() { systemd-run -q --unit="$BROKER" --collect -p StateDirectory=broker mosquitto -c /payload/mosquitto.conf; }
+stop_broker() { systemctl stop "$BROKER"; }
 broker_listens() { ss -Hltn 'sport = :8883' | grep -q .; }
 
 # a subscriber that is not fieldpost, with a session of its own at the broker
