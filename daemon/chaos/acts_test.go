@@ -103,7 +103,7 @@ func (b *checker) assign(line string, i int, e *sentOrder) {
 	if e.reply != nil && e.reply.Status == "refused" {
 		b.complain("order %s acted after it was refused: %v", e.id, e)
 	}
-	if late := a.wall.Sub(e.expires); late > 0 {
+	if late := a.wall.Sub(e.expires); late > 0 && !e.page {
 		b.checkLate(e, late, a.at)
 	}
 }

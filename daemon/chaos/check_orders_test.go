@@ -66,7 +66,7 @@ func (b *checker) wrongAnswer(e *sentOrder) string {
 	at, known := e.reply.at()
 	switch ok := map[string]bool{
 		"":               e.reply.Status == "done",
-		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)),
+		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)) || e.page && e.stepped,
 		"clock_unsynced": e.unsynced,
 		"too_far_ahead":  e.stepped,
 		"no_ledger":      e.failed,

@@ -18,6 +18,7 @@ type sentOrder struct {
 	stray              bool   // not for the daemon: on another topic, or for another thing
 	energises          bool
 	retained           bool // it was only sent as a retained message
+	page               bool // sent on the page, which has it expire by the board's clock
 	strange            bool // retained, and the broker may also have delivered it to the daemon's session
 	expires            time.Time
 	payload            []byte
@@ -98,6 +99,7 @@ type orders struct {
 	last    int                      // the number in the latest id
 
 	thing, topic string          // the daemon's name, and its topic of orders
+	page         string          // the address of its page
 	things       map[string]bool // all its names
 	addressed    time.Duration   // since when these apply
 }

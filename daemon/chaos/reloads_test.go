@@ -26,11 +26,14 @@ var (
 func (c *testbed) reload() func() {
 	c.awaitSocket()
 	c.period, c.spare = periods[c.random.IntN(len(periods))], spares[c.random.IntN(len(spares))]
+	if c.random.IntN(2) == 0 {
+		c.page = c.pages[c.random.IntN(len(c.pages))]
+	}
 	if !c.backlogged() && c.diskGood() { // otherwise the link may wait too long
 		c.keys = readingsKeys[c.random.IntN(len(readingsKeys))]
 	}
 	c.configure()
-	c.note("reloaded with %s, air every %s, spare %q", c.keys, c.period, c.spare)
+	c.note("reloaded with %s, air every %s, spare %q, page %s", c.keys, c.period, c.spare, c.page)
 	clients := []*reloading{c.startReload()}
 	if c.random.IntN(2) == 0 {
 		clients = append(clients, c.startReload())

@@ -87,16 +87,18 @@ sensors:
   - {name: gate-3, chip: gpio, pin: GPIO8, max_edges: 1000/s}
   - {name: gate-4, chip: gpio, pin: GPIO9, max_edges: 1000/s}
   - {name: gate-5, chip: gpio, pin: GPIO10, max_edges: 1000/s}
+local: {listen: "%s", token_file: page.token}
 outputs:
   - {name: pump, pin: GPIO22, initial: off, safe: off, refresh: 6s}
   - {name: fan, pin: GPIO23, initial: off, safe: off, active_low: true, safe_after: 2s}
   - {name: lamp, pin: GPIO24, initial: off, safe: off, max_on: 400ms}
   - {name: siren, pin: GPIO27, initial: off, safe: off}
+  - {name: bell, pin: GPIO12, initial: off, safe: off}
 %s`
 
 // lines are the outputs that get orders all the time. All orders for siren are retained
-// messages.
-var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24", siren: "GPIO27"}
+// messages; all orders for bell come from the page.
+var lines = map[string]string{"pump": "GPIO22", "fan": "GPIO23", "lamp": "GPIO24", siren: "GPIO27", bell: "GPIO12"}
 
 const siren = "siren"
 
@@ -129,6 +131,7 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 	c.checker.atRisk, _ = time.ParseDuration(risk)
 	c.note("%s; at risk: %s%s", keys, risk, bound)
 	c.settings = settings{keys: keys, risk: risk, bound: bound, thing: firstThing, ordersTopic: "test/topic/commands", period: periods[0]}
+	c.preparePage()
 	c.configure()
 	ctx, stop := context.WithCancel(context.Background())
 	c.stopSenders = stop
@@ -142,12 +145,19 @@ func newTestbed(t *testing.T, program string, random *rand.Rand, dir string) *te
 	c.listen()
 	c.net.gate(true)
 	c.start()
+	user := &pageUser{c: c, b: c.checker}
 	for output := range lines {
-		if seed := random.Uint64(); output != siren {
-			h := &orderSender{c: c, b: c.checker, output: output, random: rand.New(rand.NewPCG(seed, 0))}
+		h := orderSender{c: c, b: c.checker, output: output, random: rand.New(rand.NewPCG(random.Uint64(), 0))}
+		switch output {
+		case siren:
+		case bell:
+			c.senders.Go(func() { (&pageSender{orderSender: h, user: user}).work(ctx) })
+		default:
 			c.senders.Go(func() { h.work(ctx) })
 		}
 	}
+	hammer := &pageHammer{c: c, b: c.checker, user: user, random: rand.New(rand.NewPCG(random.Uint64(), 0))}
+	c.senders.Go(func() { hammer.work(ctx) })
 	return c
 }
 
@@ -166,16 +176,19 @@ type settings struct {
 	keys, risk, bound  string
 	thing, ordersTopic string
 	period, spare      string
+	page               string // its address, one of pages
+	pages              []string
 	renames            int // how often thing or ordersTopic has changed
 }
 
 // configure writes the configuration of the next run, or of a reload.
 func (c *testbed) configure() {
 	s := c.settings
-	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.keys, s.ordersTopic, s.risk, s.bound, s.period, s.spare))
+	c.put(c.config(), fmt.Appendf(nil, configText, s.thing, c.net.addr, clientID, s.keys, s.ordersTopic, s.risk, s.bound, s.period, s.page, s.spare))
 	c.checker.mu.Lock()
 	defer c.checker.mu.Unlock()
 	c.checker.address(s.thing, s.ordersTopic)
+	c.checker.page = s.page
 }
 
 func (c *testbed) config() string { return filepath.Join(c.dir, "fieldpost.yaml") }
