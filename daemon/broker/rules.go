@@ -54,6 +54,7 @@ type rules struct {
 	connects      connects
 	takeovers     takeovers
 	stored        stored
+	watchers      watchers
 }
 
 // ID names the hook to the server.
@@ -63,7 +64,7 @@ func (r *rules) ID() string { return "fieldpost" }
 func (r *rules) Provides(event byte) bool {
 	switch event {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed:
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnPublished, mqtt.OnWillSent, mqtt.OnQosPublish, mqtt.OnQosComplete, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed:
 		return true
 	}
 	return false
