@@ -26,6 +26,7 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/outbox"
 	"fieldpost/daemon/output"
+	"fieldpost/daemon/page"
 	"fieldpost/daemon/records"
 	"fieldpost/daemon/refresh"
 	"fieldpost/daemon/sampler"
@@ -58,6 +59,8 @@ type Options struct {
 	// PageListener is the address of local.listen if it is open already, so that nobody else
 	// can have taken it; nil is none. [Daemon.Run] closes it.
 	PageListener net.Listener
+	// Console lets the page subscribe and publish at the demo's broker; nil does not.
+	Console *page.Console
 	// Held is the lines of the run before, from [TakeOver]; nil is none.
 	Held *output.Held
 	// ReadFile reads a file of the credentials, of that many bytes at most; nil is

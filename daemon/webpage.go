@@ -30,6 +30,7 @@ func (d socketCalls) servePage(cfg *config.Config) *task.Task {
 		Address: cfg.Local.Listen, Listener: opened, Hosts: cfg.Local.Hosts, Health: d.health, Log: d.log,
 		State:   d.pageState,
 		History: func(query []byte) (any, error) { return d.localHistory(query) },
+		Console: d.o.Console,
 		Now:     func() time.Time { return d.o.Clock.Now().Wall },
 		Order: func(ctx context.Context, o api.Order, cause string) (any, error) {
 			body, err := json.Marshal(o)
@@ -52,7 +53,7 @@ func (d socketCalls) servePage(cfg *config.Config) *task.Task {
 
 // openedPage returns the listener that the daemon was given, once, if it is that of the
 // configuration. Another one is closed.
-func (d *Daemon) openedPage(cfg *config.Config) (l net.Listener) {
+func (d socketCalls) openedPage(cfg *config.Config) (l net.Listener) {
 	l, d.o.PageListener = d.o.PageListener, nil
 	if l != nil && l.Addr().String() != cfg.Local.Listen {
 		_ = l.Close() // nobody is connected
@@ -77,6 +78,7 @@ func (d socketCalls) pageState() page.State {
 	s := page.State{
 		Status: d.reportWith(certificateKnown(g)), Symbols: map[string]map[string]string{}, Bounds: map[string]page.Bounds{},
 	}
+	s.Console = d.o.Console != nil
 	s.Demo = strings.HasPrefix(s.Status.Board, "simulated")
 	for _, a := range d.dispatcher.Recent() {
 		s.Recent = append(s.Recent, page.Recent{

@@ -24,6 +24,7 @@ import (
 	"fieldpost/daemon/config"
 	"fieldpost/daemon/local"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/page"
 	"fieldpost/daemon/systemd"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
@@ -41,6 +42,9 @@ func newDemo() *cobra.Command {
 IoT tutorial's restricted policy. Print each reading when it is acknowledged. Send an
 order every few seconds and print its answer. All messages use the tutorial's one
 topic, test/topic.
+
+Print the URL of the board's web page, which also subscribes and publishes at the
+broker, like the MQTT test client of the AWS console.
 
 With --for the demo ends by itself and prints how many readings and orders there were.
 The exit status is 0 only if every reading was acknowledged and every order was
@@ -164,7 +168,7 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	v := &demoView{out: o.Out, linked: make(chan struct{})}
 	d, err := daemon.New(daemon.Options{
 		Config: cfg, LoadConfig: reader(cfg.File), Board: sb, Clock: now, Log: o.Log, Notify: &systemd.Notifier{}, Version: o.Version,
-		Socket: filepath.Join(o.Dir, "fieldpost.sock"), PageListener: listener, Taken: v.taken, Acked: v.acked, Linked: v.link,
+		Socket: filepath.Join(o.Dir, "fieldpost.sock"), PageListener: listener, Console: console(b), Taken: v.taken, Acked: v.acked, Linked: v.link,
 	})
 	if err != nil {
 		return errors.Join(err, living.Stop(time.Second))
@@ -192,6 +196,16 @@ func demoWith(ctx context.Context, o demoOptions, b *broker.Broker, failed chan 
 	}
 	errs = append(errs, orders.Stop(15*time.Second), running.Stop(time.Minute), living.Stop(time.Second), v.summary())
 	return errors.Join(errs...)
+}
+
+// console lets the page of the demo subscribe and publish at its broker.
+func console(b *broker.Broker) *page.Console {
+	return &page.Console{
+		Watch: func(filter string, see func(page.Message)) (stop func(), err error) {
+			return b.Watch(filter, func(m broker.Message) { see(page.Message(m)) })
+		},
+		Publish: func(m page.Message) error { return b.Publish(broker.Message(m)) },
+	}
 }
 
 // demoLegend says what the lines of the demo are.

@@ -37,6 +37,10 @@ func (s *Server) handlers() *http.ServeMux {
 	m.HandleFunc("GET /state", s.withLook(s.getState))
 	m.HandleFunc("GET /history", s.withLook(s.getHistory))
 	m.HandleFunc("POST /order", s.postOrder)
+	if s.o.Console != nil {
+		m.HandleFunc("GET /mqtt", s.withLook(s.getMQTT))
+		m.HandleFunc("POST /mqtt", s.postMQTT)
+	}
 	return m
 }
 

@@ -61,6 +61,8 @@ type Options struct {
 	Order func(ctx context.Context, order api.Order, cause string) (any, error)
 	// History answers a query, its keys and values as JSON.
 	History func(query []byte) (any, error)
+	// Console subscribes and publishes; nil: the page has no such view.
+	Console *Console
 	// Now is the board's clock, by which orders expire.
 	Now    func() time.Time
 	Health *health.Health // gets a fault while the address cannot be opened; may be nil
@@ -78,6 +80,8 @@ type State struct {
 	Recent []Recent `json:"recent"`
 	// Demo says that the board is simulated.
 	Demo bool `json:"demo,omitzero"`
+	// Console says that the page may subscribe and publish.
+	Console bool `json:"console,omitzero"`
 }
 
 // Recent is an order and its answer.
@@ -110,12 +114,14 @@ type Server struct {
 	routes   *http.ServeMux
 	places   *admission
 
-	mu      sync.Mutex
-	made    time.Time // when state was
-	state   []byte    // as JSON
-	ended   bool      // Run has; nothing is answered any more
-	running sync.WaitGroup
-	ctx     context.Context // of Run, which sets it before there are connections
+	mu        sync.Mutex
+	made      time.Time // when state was
+	state     []byte    // as JSON
+	second    int64     // of the Unix time, in which
+	published int       // so many messages were published by the console
+	ended     bool      // Run has; nothing is answered any more
+	running   sync.WaitGroup
+	ctx       context.Context // of Run, which sets it before there are connections
 }
 
 // New makes a page. It opens nothing before [Server.Run].

@@ -114,7 +114,7 @@
     if (state) draw();
     listen();
   }
-  document.addEventListener('visibilitychange', () => { if (document.hidden) deaf(); else { refresh(); loadHistory(); } });
+  document.addEventListener('visibilitychange', () => { if (document.hidden) { deaf(); if (feed) feed.close(); } else { refresh(); loadHistory(); if (wanted) subscribe(wanted); } });
   setInterval(() => { // a stream that is silent is no stream
     if (source && !document.hidden && heard && performance.now() - heard > 6000) { deaf(); lose(); refresh(); }
   }, 2000);
@@ -430,6 +430,69 @@
     ]);
   }
 
+  // --- messages ----------------------------------------------------------------------------
+  // Only in a demo: its broker is the daemon's, and no policy limits what is seen here.
+  const keep = 50;      // messages that are shown
+  let feed = null;      // the stream of messages
+  let wanted = '';      // its filter; kept while the page is hidden
+  let got = 0;
+  const mqttSay = (text, bad) => { $('sub-said').className = 'small' + (bad ? ' bad' : ''); set($('sub-said'), text); };
+  function drawConsole() {
+    $('mqtt').hidden = !state.console;
+    $('pub').disabled = !session.order || Boolean(lostSince);
+    $('pub').title = session.order ? '' : 'Allow orders first: a message may be an order';
+  }
+  function subscribe(filter) {
+    unsubscribe();
+    wanted = filter;
+    const url = 'mqtt?filter=' + encodeURIComponent(filter);
+    feed = new EventSource(url);
+    feed.onopen = () => { $('message-box').hidden = false; $('sub-stop').hidden = false; mqttSay('Subscribed to ' + filter + '. Nothing has come yet.'); };
+    feed.onmessage = (m) => { got++; showMessage(JSON.parse(m.data)); mqttSay('Subscribed to ' + filter + ': ' + count(got, 'message', 'messages') + '.'); };
+    feed.onerror = async () => {
+      if (!feed || feed.readyState !== EventSource.CLOSED) { mqttSay('No answer from the board. It is tried again.', true); return; }
+      feed = null;
+      let why = 'the board does not answer';
+      try { // a stream does not say why it was refused
+        const r = await fetch(url, { cache: 'no-store' });
+        if (r.ok) { r.body.cancel(); why = 'too many pages were open; try again'; } else why = (await r.json()).error.text;
+      } catch { /* it does not */ }
+      mqttSay('Not subscribed: ' + why, true);
+    };
+  }
+  function unsubscribe() {
+    if (feed) feed.close();
+    feed = null; wanted = ''; got = 0;
+    $('sub-stop').hidden = true;
+  }
+  function showMessage(m) {
+    const facts = ['QoS ' + m.qos, m.retained ? 'retained' : null, count(m.size, 'byte', 'bytes'), m.kind === 'bytes' ? 'not text' : null, m.cut ? 'only the beginning is shown' : null].filter(Boolean);
+    const item = el('li', '', el('time', '', clock(m.time)), el('b', '', m.topic), el('span', 'range-note', facts.join(', ')), el('pre', '', m.text));
+    if (m.skipped) $('messages').prepend(el('li', 'range-note', count(m.skipped, 'message was', 'messages were') + ' left out: they came too fast'));
+    $('messages').prepend(item);
+    while ($('messages').children.length > keep) $('messages').lastChild.remove();
+  }
+  $('sub-form').addEventListener('submit', (e) => { e.preventDefault(); $('messages').replaceChildren(); subscribe($('filter').value); });
+  $('sub-stop').addEventListener('click', () => { unsubscribe(); mqttSay('Not subscribed.'); $('sub').focus(); });
+  $('pub-order').addEventListener('click', () => {
+    const s = state.status;
+    const o = { id: 'demo-' + Date.now(), output: s.outputs.length ? s.outputs[0].name : 'pump', action: 'on', for: '5s', expires: new Date(Date.parse(s.time) + 60000).toISOString() };
+    if (s.orders.topic) $('pub-topic').value = s.orders.topic;
+    $('pub-payload').value = JSON.stringify(o, null, 1);
+  });
+  $('pub-form').addEventListener('submit', async (e) => {
+    e.preventDefault();
+    const m = { topic: $('pub-topic').value, payload: $('pub-payload').value, qos: Number($('pub-qos').value), retain: $('pub-retain').checked };
+    try {
+      await call('POST', 'mqtt', m);
+      $('pub-said').className = 'said good';
+      set($('pub-said'), 'Published to ' + m.topic + ' at ' + clock(Date.now()));
+    } catch (err) {
+      $('pub-said').className = 'said bad';
+      set($('pub-said'), 'Not published: ' + err.message);
+    }
+  });
+
   function draw() {
     const s = state.status;
     set($('thing'), s.thing);
@@ -442,6 +505,7 @@
     drawSensors(s);
     drawLink(s);
     drawLog();
+    drawConsole();
     set($('foot'), 'fieldpost ' + s.version + ' on ' + s.board + (state.demo ? ' (simulated)' : '') + ', started ' + span(s.uptime_s) + ' ago');
   }
 
