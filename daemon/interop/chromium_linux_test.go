@@ -200,7 +200,7 @@ func TestPageInABrowser(t *testing.T) {
 		t.Errorf("%d buttons without the token", buttons)
 	}
 	do(t, ctx, "show a wrong token", chromedp.Click("#account"), chromedp.SendKeys("#token", "a wrong one\r"), shows("#login-error", "that is not the token"))
-	do(t, ctx, "show the token", chromedp.Evaluate("document.querySelector('#token').value = ''", nil), chromedp.SendKeys("#token", "a token for the tests\r"), until("!document.querySelector('#login').open"))
+	do(t, ctx, "show the token", chromedp.Evaluate("document.querySelector('#token').value = ''; document.querySelector('#who').value = 'Anna'", nil), chromedp.SendKeys("#token", "a token for the tests\r"), until("!document.querySelector('#login').open"))
 	photograph(t, ctx, "live")
 
 	do(t, ctx, "order", chromedp.Click("[data-output=pump] .buttons button:nth-child(1)", chromedp.ByQuery), shows("[data-output=pump] .confirm", "Switch pump on?"))
@@ -208,7 +208,7 @@ func TestPageInABrowser(t *testing.T) {
 		t.Error("it was switched without the second click")
 	}
 	photograph(t, ctx, "confirm")
-	do(t, ctx, "confirm", chromedp.Click("[data-output=pump] .confirm .go", chromedp.ByQuery), shows("#said", "pump on for 30s: done"), shows("[data-output=pump]", "On", "by an order from this page, 127.0.0.1"))
+	do(t, ctx, "confirm", chromedp.Click("[data-output=pump] .confirm .go", chromedp.ByQuery), shows("#said", "pump on for 30s: done"), shows("[data-output=pump]", "On", "by an order from this page, 127.0.0.1 (Anna)"))
 	do(t, ctx, "see it among the orders", shows("#order-list", "pump: done, it is on", "this page, 127.0.0.1"))
 	if high, _ := s.Board.Line("GPIO27").Level(); high {
 		t.Error("the pump is not on")

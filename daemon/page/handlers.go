@@ -129,8 +129,14 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) { answer(w, 
 func (s *Server) postSession(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Token string `json:"token"`
+		Name  string `json:"name"` // who it is, for the cause of orders; may be empty
 	}
 	if !arguments(w, r, &body) {
+		return
+	}
+	name := strings.TrimSpace(body.Name)
+	if err := checkName(name); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	token, err := s.token()
@@ -143,7 +149,7 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "that is not the token")
 		return
 	}
-	c := newSession(token, s.o.Now())
+	c := newSession(token, name, s.o.Now())
 	http.SetCookie(w, c)
 	answer(w, session{Look: true, Order: true, Key: keyOf(token, c.Value)})
 }
@@ -259,6 +265,9 @@ func (s *Server) postOrder(w http.ResponseWriter, r *http.Request) {
 	from := "an unknown address"
 	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		from = at.Addr().Unmap().String()
+	}
+	if name := nameOf(r); name != "" {
+		from += " (" + name + ")"
 	}
 	order := api.Order{ID: cmp.Or(o.ID, "page-"+strings.ToLower(rand.Text()[:12])), Output: o.Output, Action: o.Action, Level: o.Level, For: o.For, Expires: s.o.Now().Add(orderLife).UTC()}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * time.Minute)) // where it fails, so does the writing

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,6 +171,55 @@ func TestOrder(t *testing.T) {
 	a, b := x.orders[0], x.orders[1]
 	if a.Output != "fan" || a.Action != "set" || *a.Level != 40 || a.For != "30s" || !a.Expires.Equal(x.now.Add(orderLife)) || a.ID == b.ID || !strings.HasPrefix(a.ID, "page-") {
 		t.Errorf("orders %+v, %+v", a, b)
+	}
+}
+
+// An order names its browser's address, and the name that was given with the token. A name
+// that would not look like one is refused, and none can be put into the cookie.
+func TestWho(t *testing.T) {
+	x := newSite(t, "127.0.0.1:8080")
+	who := func(cookie string) string {
+		w := x.ask("POST", "/order", `{"output":"pump","action":"on"}`, "Cookie", cookie)
+		var a api.OrderAnswer
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != http.StatusOK {
+			return fmt.Sprint(w.Code)
+		}
+		return a.Reason
+	}
+	for name, want := range map[string]string{"": "page from 192.0.2.1", "  ": "page from 192.0.2.1", "Anna": "page from 192.0.2.1 (Anna)", " Käthe 2-b_c.d ": "page from 192.0.2.1 (Käthe 2-b_c.d)"} {
+		body, err := json.Marshal(map[string]string{"token": theToken, "name": name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := x.ask("POST", "/session", string(body))
+		var s session
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%q: %d %s", name, w.Code, w.Body)
+		}
+		x.key = s.Key
+		c := w.Result().Cookies()[0]
+		if got := who(c.Name + "=" + c.Value); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+		parts := strings.Split(c.Value, ".")
+		forged := parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte("Bert")) + "." + parts[len(parts)-1]
+		if got := who(c.Name + "=" + forged); got != "401" {
+			t.Errorf("%q: with another name in the cookie: %s", name, got)
+		}
+	}
+	for _, name := range []string{"a)", "uid=0(root)", "a\nb", "‮anna", "a\"b", "<b>", strings.Repeat("x", maxName+1), "\x00", "a,b"} {
+		body, err := json.Marshal(map[string]string{"token": theToken, "name": name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := x.ask("POST", "/session", string(body)); w.Code != http.StatusBadRequest || len(w.Result().Cookies()) > 0 {
+			t.Errorf("%q: %d %s", name, w.Code, w.Body)
+		}
+	}
+	for _, value := range []string{"", ".", "..", "...", "9.", "9..", "x.y.z", strings.Repeat(".", 4000)} {
+		if got := who(cookieName + "=" + value); got != "401" {
+			t.Errorf("a cookie %.20q: %s", value, got)
+		}
 	}
 }
 

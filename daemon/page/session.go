@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 	sessionLasts = 30 * 24 * time.Hour
 	// TokenMin is the fewest characters of a token: nobody may guess it.
 	TokenMin = 16
+	// maxName is the most characters of a name.
+	maxName = 32
 )
 
 var errNoToken = errors.New("this page takes no orders: local.token_file is not set")
@@ -51,11 +55,15 @@ func signature(token, expires string) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// newSession returns the cookie of a browser that has shown the token.
-func newSession(token string, now time.Time) *http.Cookie {
-	expires := strconv.FormatInt(now.Add(sessionLasts).Unix(), 10)
+// newSession returns the cookie of a browser that has shown the token, and of the name that its
+// user has given; "" is none.
+func newSession(token, name string, now time.Time) *http.Cookie {
+	signed := strconv.FormatInt(now.Add(sessionLasts).Unix(), 10)
+	if name != "" {
+		signed += "." + base64.RawURLEncoding.EncodeToString([]byte(name))
+	}
 	return &http.Cookie{
-		Name: cookieName, Value: expires + "." + signature(token, expires), Path: "/",
+		Name: cookieName, Value: signed + "." + signature(token, signed), Path: "/",
 		MaxAge: int(sessionLasts / time.Second), HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
 }
@@ -91,9 +99,42 @@ func (s *Server) isSession(value string) bool {
 	if err != nil {
 		return false
 	}
-	expires, mac, _ := strings.Cut(value, ".")
+	at := max(strings.LastIndexByte(value, '.'), 0)
+	signed, mac := value[:at], strings.TrimPrefix(value[at:], ".")
+	expires, _, _ := strings.Cut(signed, ".")
 	until, err := strconv.ParseInt(expires, 10, 64)
-	return err == nil && hmac.Equal([]byte(mac), []byte(signature(token, expires))) && s.o.Now().Unix() < until
+	return err == nil && hmac.Equal([]byte(mac), []byte(signature(token, signed))) && s.o.Now().Unix() < until
+}
+
+// checkName refuses a name that would not look like one in a line for people and machines.
+func checkName(name string) error {
+	switch {
+	case utf8.RuneCountInString(name) > maxName:
+		return fmt.Errorf("the name has more than %d characters", maxName)
+	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" -_.", r)
+	}):
+		return errors.New("the name may have letters, digits, spaces and - _ . only")
+	}
+	return nil
+}
+
+// nameOf returns the name in a session's cookie; "" is none. Whoever has the token may have
+// given any: it tells people apart who want to be.
+func nameOf(r *http.Request) string {
+	c, err := r.Cookie(cookieName)
+	if err != nil {
+		return ""
+	}
+	parts := strings.Split(c.Value, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	name, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || checkName(string(name)) != nil {
+		return ""
+	}
+	return string(name)
 }
 
 // sameToken compares in constant time.

@@ -511,8 +511,8 @@
 
   // --- the token ---------------------------------------------------------------------------
   function showLogin() { set($('login-error'), ''); if (!$('login').open) $('login').showModal(); $('token').focus(); }
-  async function login(token) {
-    localStorage.setItem('key', (await call('POST', 'session', { token })).key);
+  async function login(token, name) {
+    localStorage.setItem('key', (await call('POST', 'session', { token, name })).key);
     await refresh();
   }
   $('account').addEventListener('click', async () => {
@@ -525,7 +525,7 @@
   $('login-form').addEventListener('submit', async (e) => {
     e.preventDefault();
     try {
-      await login($('token').value);
+      await login($('token').value, $('who').value);
       $('token').value = '';
       $('login').close();
     } catch (err) { set($('login-error'), err.message); }
@@ -536,7 +536,7 @@
     const m = /^#token=(.+)$/.exec(location.hash);
     if (m) {
       history.replaceState(null, '', location.pathname);
-      try { await login(decodeURIComponent(m[1])); return; } catch { /* the login asks again */ }
+      try { await login(decodeURIComponent(m[1]), ''); return; } catch { /* the login asks again */ }
     }
     refresh();
   })();
