@@ -56,7 +56,7 @@ var unguarded = map[string]string{
 // runs in the daemon.
 var unwatched = []string{
 	"daemon/broker", "daemon/daemontest", "daemon/footprint", // for demos and tests
-	"daemon/doctor", "cmd/fieldpost-provision", // client commands
+	"daemon/doctor", "cmd/fieldpost-provision", "cmd/fieldpost-hw", // client commands
 	"sensors/sim", "sensors/scan", // the simulated board; `fieldpost scan`
 }
 
