@@ -20,20 +20,35 @@ import (
 // acknowledgements that come one by one. So the limits are well above what is usual, and
 // below what it was when each sensor was read by itself.
 func TestCountsOfATick(t *testing.T) {
-	const (
-		start, ticks = 2, 5 // the start is no tick
-		sensors      = 10
+	countTicks(t, 1, tickCounts{
+		records:     2,  // 1 is usual
+		appends:     2,  // to the spool; 1 is usual
+		writes:      7,  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
+		reads:       9,  // 4: PUBACKs, that there are no more, and the timer twice
+		switches:    20, // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
+		allocations: 20, // 12 to 16 a reading, of which 4 are the simulated chips'
+	})
+}
 
-		mostRecords     = 2  // 1 is usual
-		mostAppends     = 2  // to the spool; 1 is usual
-		mostWrites      = 7  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
-		mostReads       = 9  // 4: PUBACKs, that there are no more, and the timer twice
-		mostSwitches    = 20 // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
-		mostAllocations = 20 // 12 to 16 a reading, of which 4 are the simulated chips'
-	)
+// Fifty sensors on ten buses take hardly more wake-ups, appends and writes than ten on two.
+func TestCountsOfATickOfFiftySensors(t *testing.T) {
+	countTicks(t, 5, tickCounts{records: 4, appends: 4, writes: 16, reads: 30, switches: 50, allocations: 20})
+}
+
+// tickCounts is what one tick may take at most; allocations are for each reading.
+type tickCounts struct {
+	records, appends, writes, reads, switches, allocations float64
+}
+
+// countTicks runs a daemon with sets of ten sensors, each read once a second, and counts what
+// some ticks take.
+func countTicks(t *testing.T, sets int, most tickCounts) {
+	t.Helper()
+	const start, ticks = 2, 5 // the start is no tick
+	sensors := 10 * sets
 	s := daemontest.NewSite(t, nil)
 	proxy := newRecordCounter(t, s.Addr)
-	p := startChild(t, s, childPlan{endpoint: proxy.addr, every: time.Second, counts: "readings", marks: []int{start * sensors, (start + ticks) * sensors}})
+	p := startChild(t, s, childPlan{endpoint: proxy.addr, every: time.Second, sets: sets, counts: "readings", marks: []int{start * sensors, (start + ticks) * sensors}})
 	allocated, appends := p.mark()
 	records, writes, reads, woken, cpu := proxy.records.Load(), p.number("io", "syscw"), p.number("io", "syscr"), p.switches(), p.cpu()
 	allocatedThen, appendsThen := p.mark()
@@ -43,12 +58,12 @@ func TestCountsOfATick(t *testing.T) {
 		got  float64
 		most float64
 	}{
-		{"TLS records", perTick(proxy.records.Load() - records), mostRecords},
-		{"appends to the spool", perTick(int64(appendsThen - appends)), mostAppends},
-		{"writes", perTick(p.number("io", "syscw") - writes), mostWrites},
-		{"reads", perTick(p.number("io", "syscr") - reads), mostReads},
-		{"thread switches", perTick(p.switches() - woken), mostSwitches},
-		{"allocations", perTick(int64(allocatedThen - allocated)), mostAllocations * sensors},
+		{"TLS records", perTick(proxy.records.Load() - records), most.records},
+		{"appends to the spool", perTick(int64(appendsThen - appends)), most.appends},
+		{"writes", perTick(p.number("io", "syscw") - writes), most.writes},
+		{"reads", perTick(p.number("io", "syscr") - reads), most.reads},
+		{"thread switches", perTick(p.switches() - woken), most.switches},
+		{"allocations", perTick(int64(allocatedThen - allocated)), most.allocations * float64(sensors)},
 	} {
 		t.Logf("a tick: %.1f %s", c.got, c.what)
 		if c.got > c.most {
