@@ -111,7 +111,8 @@ page-test: $(CACHE)/$(AXE)/axe.min.js ## the web page in Chromium, with pictures
 	@mkdir -p $(PICTURES)
 	FIELDPOST_SCREENSHOTS=$(abspath $(PICTURES)) FIELDPOST_AXE=$< $(GO) test -tags browser -count 1 -run '^TestPage' ./daemon/interop
 
-pictures: ## the picture of the page in deploy/page.png, from a running daemon; needs chromium
+pictures: ## the pictures of the page and of watch in deploy, from running programs; needs chromium
+	FIELDPOST_WATCH_PICTURE=$(abspath deploy/watch.svg) $(GO) test -tags picture -count 1 -run '^TestPictureOfWatch$$' ./cmd/fieldpost
 	FIELDPOST_PICTURE=$(abspath deploy/page.png) $(GO) test -tags browser -count 1 -run '^TestPicture$$' ./daemon/interop
 
 $(CACHE)/$(AXE)/axe.min.js:
@@ -129,6 +130,7 @@ lint-go:
 	$(GO) vet -tags rehearsal ./daemon/task ./daemon/health ./daemon
 	$(GO) vet -tags steps ./daemon
 	GOOS=linux $(GO) vet -tags browser ./daemon/interop
+	GOOS=linux $(GO) vet -tags picture ./cmd/fieldpost
 	$(GO) run $(STATICCHECK) ./...
 
 SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh deploy/image/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm

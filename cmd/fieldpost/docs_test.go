@@ -153,10 +153,10 @@ func picture(text string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%d\" viewBox=\"0 0 %.0f %d\">\n", w, h, w, h)
 	fmt.Fprintf(&b, "<rect width=\"100%%\" height=\"100%%\" rx=\"8\" fill=\"#16211b\"/>\n")
-	fmt.Fprintf(&b, "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,monospace\" font-size=\"13.5\" xml:space=\"preserve\">\n")
+	fmt.Fprintf(&b, "<g font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,monospace\" font-size=\"13.5\">\n")
 	for i, l := range lines {
 		if l != "" {
-			fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"%s\">%s</text>\n", margin, margin+14+i*high, colour(l), html.EscapeString(l))
+			fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"%s\">%s</text>\n", margin, margin+14+i*high, colour(l), html.EscapeString(strings.ReplaceAll(l, " ", "\u00a0"))) // browsers keep these apart
 		}
 	}
 	b.WriteString("</g>\n</svg>\n")
