@@ -59,7 +59,7 @@ func (a *reply) at() (t time.Time, ok bool) {
 }
 
 // same reports whether two answers are the same one, given twice. late says that it may
-// have been given while the clock was not synchronised.
+// have been given while the clock was not synchronised, or on the page, which gives no time.
 func (a *reply) same(b *reply, late bool) bool {
 	x, y := *a, *b
 	x.Thing, y.Thing = "", "" // the daemon may have been renamed
@@ -223,7 +223,7 @@ func (b *checker) answer(payload string) {
 	case e.reply == nil:
 		e.replies = append(e.replies, a.Status)
 		b.count[strings.TrimSpace("answers: "+a.Status+" "+a.Reason)]++
-	case slices.ContainsFunc(e.given, func(b *reply) bool { return a.same(b, e.unsynced) }): // an unacknowledged message may come again at any time
+	case slices.ContainsFunc(e.given, func(b *reply) bool { return a.same(b, e.unsynced || e.page) }): // an unacknowledged message may come again at any time
 		b.count["answers given again"]++
 		return
 	case e.repeated && e.shaky && (a.Reason == "no_ledger" || !e.energises && a.Status == "done"):
