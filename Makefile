@@ -39,7 +39,7 @@ CI_STEPS ?= lint build cross package-test image-test demo page-test chaos clock-
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
+.PHONY: hw-test hw-trial help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -133,7 +133,7 @@ lint-go:
 	GOOS=linux $(GO) vet -tags picture ./cmd/fieldpost
 	$(GO) run $(STATICCHECK) ./...
 
-SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/package/*.sh deploy/image/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm
+SHELL_FILES := .ci/run $(wildcard deploy/vm/*.sh deploy/vm/guest/*.sh deploy/hw/*.sh deploy/hw/board/*.sh deploy/hw/trial/*.sh deploy/package/*.sh deploy/image/*.sh) deploy/package/postinst deploy/package/prerm deploy/package/postrm
 
 lint-shell:
 	@if command -v $(SHELLCHECK) >/dev/null; then echo "$(SHELLCHECK) $(SHELL_FILES)"; $(SHELLCHECK) -x $(SHELL_FILES); \
@@ -172,6 +172,13 @@ vm-bookworm: cross-linux-arm64 ## the same under Debian 12's systemd 252, which 
 
 vm-pi: cross-linux-arm64 ## the unit on an emulated Raspberry Pi 3: the names of its lines, its I2C controller (root)
 	deploy/vm/test.sh -m raspi3b $(BIN)/cross/fieldpost-linux-arm64
+
+hw-test: ## HOST=pi@raspberrypi ARGS=--reboot: the same on a real board over SSH, with two jumper wires and a BME280; deploy/hw/README.md draws them
+	@test -n "$(HOST)" || { echo "which board? make hw-test HOST=pi@raspberrypi"; exit 1; }
+	GO=$(GO) deploy/hw/test.sh $(ARGS) $(HOST)
+
+hw-trial: ## tries hw-test against the emulated ARM machine, with wires of software (root)
+	GO=$(GO) deploy/hw/trial.sh
 
 PACKAGING = VERSION=$(VERSION) SOURCE_DATE_EPOCH=$$(date -u -d $(BUILD_TIME) +%s) GO=$(GO)
 
