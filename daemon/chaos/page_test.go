@@ -152,7 +152,7 @@ func (p *pageSender) answered(ctx context.Context, e *sentOrder) bool {
 		case status == http.StatusOK && a.ID != "" && a.Output != "":
 			p.b.mu.Lock()
 			a.Thing, a.Kind = e.thing, "answer" // it may come over MQTT too, after a kill
-			known, _ := json.Marshal(a) // so can these
+			known, _ := json.Marshal(a)         // so can these
 			p.b.answer(string(known))
 			p.b.count["orders on the page answered"]++
 			p.b.wakeLocked()
