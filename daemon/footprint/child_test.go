@@ -182,6 +182,7 @@ type childPlan struct {
 	allCPUs  bool          // without the unit's GOMAXPROCS and TimerSlackNSec
 	byteTime time.Duration // a byte's on the I2C buses; 0 is none
 	oneTopic bool          // orders and answers on the readings' topic
+	page     string        // the address of the web page; "" is none
 	marks    []int
 	counts   string // what the marks count: "readings" taken, or acknowledgements
 }
@@ -219,6 +220,9 @@ sensors:
 		if p.inputs {
 			text = fmt.Appendf(text, "  - {name: in-%d, chip: gpio, pin: GPIO%d}\n", n, n)
 		}
+	}
+	if p.page != "" {
+		text = fmt.Appendf(text, "local: {listen: %q}\n", p.page)
 	}
 	return text
 }

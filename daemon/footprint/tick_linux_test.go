@@ -20,14 +20,17 @@ import (
 // acknowledgements that come one by one. So the limits are well above what is usual, and
 // below what it was when each sensor was read by itself.
 func TestCountsOfATick(t *testing.T) {
-	countTicks(t, 1, tickCounts{
-		records:     2,  // 1 is usual
-		appends:     2,  // to the spool; 1 is usual
-		writes:      7,  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
-		reads:       9,  // 4: PUBACKs, that there are no more, and the timer twice
-		switches:    20, // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
-		allocations: 20, // 12 to 16 a reading, of which 4 are the simulated chips'
-	})
+	countTicks(t, 1, ofTenSensors)
+}
+
+// ofTenSensors is what a tick of ten sensors may take.
+var ofTenSensors = tickCounts{
+	records:     2,  // 1 is usual
+	appends:     2,  // to the spool; 1 is usual
+	writes:      7,  // 4: the TLS record, and the risk file when readings are appended, sent and acknowledged
+	reads:       9,  // 4: PUBACKs, that there are no more, and the timer twice
+	switches:    20, // 3 to 8: a wake-up each to begin, to read and send, and for PUBACKs
+	allocations: 20, // 12 to 16 a reading, of which 4 are the simulated chips'
 }
 
 // Fifty sensors on ten buses take hardly more wake-ups, appends and writes than ten on two.
@@ -49,28 +52,42 @@ func countTicks(t *testing.T, sets int, most tickCounts) {
 	s := daemontest.NewSite(t, nil)
 	proxy := newRecordCounter(t, s.Addr)
 	p := startChild(t, s, childPlan{endpoint: proxy.addr, every: time.Second, sets: sets, counts: "readings", marks: []int{start * sensors, (start + ticks) * sensors}})
-	allocated, appends := p.mark()
-	records, writes, reads, woken, cpu := proxy.records.Load(), p.number("io", "syscw"), p.number("io", "syscr"), p.switches(), p.cpu()
-	allocatedThen, appendsThen := p.mark()
-	perTick := func(n int64) float64 { return float64(n) / ticks }
-	for _, c := range []struct {
+	tickCount{p, proxy, sensors, ticks, most}.check(t)
+}
+
+// tickCount is a daemon of which ticks are counted: those between its next two marks.
+type tickCount struct {
+	process
+	proxy   *recordCounter
+	sensors int
+	ticks   float64
+	most    tickCounts
+}
+
+func (c tickCount) check(t *testing.T) {
+	t.Helper()
+	allocated, appends := c.mark()
+	records, writes, reads, woken, cpu := c.proxy.records.Load(), c.number("io", "syscw"), c.number("io", "syscr"), c.switches(), c.cpu()
+	allocatedThen, appendsThen := c.mark()
+	perTick := func(n int64) float64 { return float64(n) / c.ticks }
+	for _, x := range []struct {
 		what string
 		got  float64
 		most float64
 	}{
-		{"TLS records", perTick(proxy.records.Load() - records), most.records},
-		{"appends to the spool", perTick(int64(appendsThen - appends)), most.appends},
-		{"writes", perTick(p.number("io", "syscw") - writes), most.writes},
-		{"reads", perTick(p.number("io", "syscr") - reads), most.reads},
-		{"thread switches", perTick(p.switches() - woken), most.switches},
-		{"allocations", perTick(int64(allocatedThen - allocated)), most.allocations * float64(sensors)},
+		{"TLS records", perTick(c.proxy.records.Load() - records), c.most.records},
+		{"appends to the spool", perTick(int64(appendsThen - appends)), c.most.appends},
+		{"writes", perTick(c.number("io", "syscw") - writes), c.most.writes},
+		{"reads", perTick(c.number("io", "syscr") - reads), c.most.reads},
+		{"thread switches", perTick(c.switches() - woken), c.most.switches},
+		{"allocations", perTick(int64(allocatedThen - allocated)), c.most.allocations * float64(c.sensors)},
 	} {
-		t.Logf("a tick: %.1f %s", c.got, c.what)
-		if c.got > c.most {
-			t.Errorf("a tick takes %.1f %s, want %.0f at most", c.got, c.what, c.most)
+		t.Logf("a tick: %.1f %s", x.got, x.what)
+		if x.got > x.most {
+			t.Errorf("a tick takes %.1f %s, want %.0f at most", x.got, x.what, x.most)
 		}
 	}
-	t.Logf("a tick: %.2f ms CPU", (p.cpu()-cpu).Seconds()*1e3/ticks)
+	t.Logf("a tick: %.2f ms CPU", (c.cpu()-cpu).Seconds()*1e3/c.ticks)
 }
 
 // recordCounter passes connections on to a broker and counts the TLS records of

@@ -194,6 +194,7 @@ func TestPageInABrowser(t *testing.T) {
 		shows("#live", "Live, and connected to the broker"), shows("#thing", "thing-greenhouse"),
 		shows("[data-sensor=air]", "temperature", "21.5", "°C"), shows("[data-sensor=door]", "active", "no"),
 		shows("[data-output=pump]", "Off", "since the start of the daemon"), shows("#fault-list", "Nothing. All sensors and outputs work"))
+	firstView(t, ctx)
 	var buttons int
 	do(t, ctx, "see no buttons", chromedp.Evaluate("[...document.querySelectorAll('.output button')].filter((b) => b.offsetParent).length", &buttons))
 	if buttons != 0 {
@@ -239,6 +240,19 @@ func TestPageNamesFaults(t *testing.T) {
 		shows("#fault-list", "door: ", "button-tool"), shows("#fault-list", "broker: ", "refused"),
 		shows("#live", "Live, but the broker is not connected"), shows("[data-output=fan] .pill", "Not known"))
 	photograph(t, ctx, "faults")
+}
+
+// firstView logs how long the browser has taken from asking for the page until it has painted
+// something, and until it had drawn the values.
+func firstView(t *testing.T, ctx context.Context) {
+	t.Helper()
+	var painted, drawn, bytes float64
+	do(t, ctx, "measure the first view",
+		until("performance.getEntriesByName('first-contentful-paint').length > 0"),
+		chromedp.Evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime", &painted),
+		chromedp.Evaluate("performance.getEntriesByName('drawn')[0].startTime", &drawn),
+		chromedp.Evaluate("performance.getEntries().reduce((n, e) => n + (e.transferSize || 0), 0)", &bytes))
+	t.Logf("first view: painted after %.0f ms, values after %.0f ms, %.1f KB transferred; 300 ms are aimed at", painted, drawn, bytes/1e3)
 }
 
 // While the daemon is away, nothing looks live.

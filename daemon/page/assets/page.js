@@ -506,6 +506,7 @@
     drawLink(s);
     drawLog();
     drawConsole();
+    if (!performance.getEntriesByName('drawn').length) performance.mark('drawn'); // how long the first view takes
     set($('foot'), 'fieldpost ' + s.version + ' on ' + s.board + (state.demo ? ' (simulated)' : '') + ', started ' + span(s.uptime_s) + ' ago');
   }
 
