@@ -145,13 +145,28 @@ func (s *Server) postSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, err.Error())
 		return
 	case !sameToken(strings.TrimSpace(body.Token), token):
-		s.o.Log.Warn("somebody showed the page a wrong token", "from", r.RemoteAddr)
+		s.wrongToken(r.RemoteAddr)
 		refuse(w, http.StatusForbidden, "that is not the token")
 		return
 	}
 	c := newSession(token, name, s.o.Now())
 	http.SetCookie(w, c)
 	answer(w, session{Look: true, Order: true, Key: keyOf(token, c.Value)})
+}
+
+// wrongToken logs that a wrong token was shown, once a minute at most: who guesses fills no log.
+func (s *Server) wrongToken(from string) {
+	s.mu.Lock()
+	s.wrong++
+	times, now := s.wrong, time.Now()
+	loud := s.warned.IsZero() || now.Sub(s.warned) >= time.Minute
+	if loud {
+		s.wrong, s.warned = 0, now
+	}
+	s.mu.Unlock()
+	if loud {
+		s.o.Log.Warn("somebody showed the page a wrong token", "from", from, "times", times)
+	}
 }
 
 func (s *Server) deleteSession(w http.ResponseWriter, _ *http.Request) {

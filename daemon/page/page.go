@@ -119,6 +119,8 @@ type Server struct {
 	state     []byte    // as JSON
 	second    int64     // of the Unix time, in which
 	published int       // so many messages were published by the console
+	wrong     int       // tokens since
+	warned    time.Time // when the log had the last of these; zero is never
 	ended     bool      // Run has; nothing is answered any more
 	running   sync.WaitGroup
 	ctx       context.Context // of Run, which sets it before there are connections

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -221,6 +222,33 @@ func TestWho(t *testing.T) {
 			t.Errorf("a cookie %.20q: %s", value, got)
 		}
 	}
+}
+
+// Who guesses tokens fills no log.
+func TestGuesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newSite(t, "127.0.0.1:8080")
+		var log bytes.Buffer
+		x.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		guess := func() {
+			t.Helper()
+			if w := x.ask("POST", "/session", `{"token":"a guess of 16 or more"}`); w.Code != http.StatusForbidden {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+		for range 1000 {
+			guess()
+		}
+		if text := log.String(); strings.Count(text, "wrong token") != 1 || !strings.Contains(text, "times=1\n") {
+			t.Errorf("the log has\n%s", text)
+		}
+		minute := time.NewTimer(time.Minute)
+		<-minute.C
+		guess()
+		if text := log.String(); strings.Count(text, "wrong token") != 2 || !strings.Contains(text, "times=1000\n") {
+			t.Errorf("the log has\n%s", text)
+		}
+	})
 }
 
 // A panic costs one answer.
