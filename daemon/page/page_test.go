@@ -208,7 +208,7 @@ func TestWho(t *testing.T) {
 			t.Errorf("%q: with another name in the cookie: %s", name, got)
 		}
 	}
-	for _, name := range []string{"a)", "uid=0(root)", "a\nb", "‮anna", "a\"b", "<b>", strings.Repeat("x", maxName+1), "\x00", "a,b"} {
+	for _, name := range []string{"a)", "uid=0(root)", "a\nb", "\u202eanna", "a\"b", "<b>", strings.Repeat("x", maxName+1), "\x00", "a,b"} {
 		body, err := json.Marshal(map[string]string{"token": theToken, "name": name})
 		if err != nil {
 			t.Fatal(err)
