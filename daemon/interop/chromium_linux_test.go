@@ -3,9 +3,11 @@
 package interop
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -277,6 +279,41 @@ func TestPageWithoutItsDaemon(t *testing.T) {
 	if where != link {
 		t.Errorf("the URL is %s", where)
 	}
+}
+
+// Where others on this machine have all streams of events, the page still shows what is so now,
+// a few seconds later, and says that it is live.
+func TestPageWithoutAStream(t *testing.T) {
+	ctx := browser(t)
+	s, cfg, link := pageSite(t)
+	s.Start(cfg).AwaitLink(t)
+	awaitPage(t, link)
+	taken := 0
+	for range 20 {
+		c, err := net.Dial("tcp", strings.Trim(link, "htp:/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+			break
+		}
+		taken++
+		drained := daemontest.Background(t, func(context.Context) error {
+			_, _ = io.Copy(io.Discard, c) // until it is closed
+			return nil
+		})
+		t.Cleanup(func() { c.Close(); _ = drained() })
+	}
+	if taken == 20 {
+		t.Fatal("there are streams for everybody")
+	}
+	do(t, ctx, "look", chromedp.Navigate(link), shows("#live", "Live, and connected to the broker"), shows("[data-sensor=air]", "21.5"))
+	s.Air.SetTemperature(25.25)
+	do(t, ctx, "see the new value", shows("[data-sensor=air]", "25.25"), shows("#live", "Live"))
 }
 
 // awaitPromise has an evaluation wait for its promise.
