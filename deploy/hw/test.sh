@@ -93,10 +93,13 @@ interrupted() {
 	trap '' INT TERM HUP
 	if [ $STATE = begun ]; then
 		say "stopping; the board is put back as it was. Wait for it"
-		if as_root "systemctl stop fieldpost-hw.service; for i in \$(seq 300); do test ! -e $PLACE/report.txt || break; sleep 1; done" </dev/null && fetch_report; then
+		if ! as_root "$PLACE/stop.sh" </dev/null; then
+			say "the board does not answer. It puts itself back when the checks end, and leaves its report in $PLACE"
+		elif fetch_report; then
 			sed -n '/^== the board afterwards/,/^== the journal/{/^==/d;p}' "$REPORT" >&2
 		else
-			say "the board does not answer. It puts itself back when the checks end, and leaves its report in $PLACE"
+			say "nothing had begun"
+			STATE=sent
 		fi
 	fi
 	clean
@@ -161,7 +164,7 @@ payload() {
 # send DIR: to the board, where nothing of an earlier run may be left
 send() {
 	local left
-	left=$(as_root "systemctl is-active fieldpost-hw.service; ls $PLACE/report.txt $PLACE/out/facts 2>/dev/null" </dev/null || true)
+	left=$(as_root "systemctl is-active fieldpost-hw.service; ls $PLACE/report.txt $PLACE/out/phase 2>/dev/null" </dev/null || true)
 	case $left in
 	active* | activating* | deactivating*) die 3 "the checks run on $HOST already. To end them: sudo systemctl stop fieldpost-hw" ;;
 	*report.txt*)
@@ -169,9 +172,11 @@ send() {
 		fetch_report
 		mv "$REPORT" "$REPORT.earlier"
 		;;
-	*facts*) die 3 "an earlier run has left $PLACE on $HOST. To put the board back as it was: sudo $PLACE/restore.sh" ;;
+	*phase*) die 3 "an earlier run has left $PLACE on $HOST. To put the board back as it was: sudo $PLACE/restore.sh" ;;
 	esac
 	tar -C "$1" -czf "$WORK/payload.tar.gz" .
+	# who else begins at this moment has made it just now
+	as_root "test ! -e $PLACE || test -n \"\$(find $PLACE -maxdepth 0 -mmin +5)\"" </dev/null || die 3 "somebody has begun checks on $HOST a moment ago; wait five minutes"
 	STATE=sent
 	as_root "rm -rf $PLACE && mkdir -m 0700 $PLACE && tar -xz -C $PLACE --no-same-owner && dpkg-deb -x $PLACE/fieldpost.deb $PLACE/package" <"$WORK/payload.tar.gz" ||
 		die 4 "cannot copy the checks to $HOST"
@@ -180,21 +185,21 @@ send() {
 # begin: refuses, or starts the checks
 begin() {
 	local status=0
+	STATE=begun # perhaps; who interrupts it cannot know
 	as_root "$PLACE/prepare.sh $INSTALLED" </dev/null >"$WORK/prepare" 2>&1 || status=$?
 	case $status in
 	0)
-		STATE=begun
 		say "the checks run; Ctrl-C ends them and puts the board back as it was"
 		;;
 	3)
+		STATE=sent
 		say "$HOST is not tested, and nothing on it was changed:"
 		cat "$WORK/prepare" >&2
 		exit 3
 		;;
 	*)
 		cat "$WORK/prepare" >&2
-		STATE=begun
-		as_root "$PLACE/restore.sh" </dev/null || true
+		as_root "$PLACE/stop.sh" </dev/null || true
 		die 4 "the checks could not be started"
 		;;
 	esac

@@ -110,11 +110,17 @@ refusals() {
 	board 'systemctl stop other'
 }
 
+# begin_checks ARG...: in the background, as TEST. A terminal sends Ctrl-C to all processes of a
+# group, so they have one.
+begin_checks() {
+	setsid "$HERE/test.sh" "${OPTIONS[@]}" --package "$WORK/fieldpost.deb" "$@" pi@127.0.0.1 >said.log 2>&1 &
+	TEST=$!
+}
+
 # until_pump_on REPORT: checks that have switched the pump on, in TEST
 until_pump_on() {
 	state >state.before
-	"$HERE/test.sh" "${OPTIONS[@]}" --package "$WORK/fieldpost.deb" --report "$1" --only "orders stop" pi@127.0.0.1 >said.log 2>&1 &
-	TEST=$!
+	begin_checks --report "$1" --only "orders stop"
 	check "the pump goes on" within 240 grep -q '^ok .* pump on' said.log
 }
 
@@ -122,7 +128,7 @@ power_cut() {
 	section "a power cut while the checks run"
 	local got=0
 	until_pump_on cut.txt
-	board 'echo b >/proc/sysrq-trigger' >/dev/null 2>&1
+	board 'systemd-run -q --on-active=1 sh -c "echo b >/proc/sysrq-trigger"'
 	wait "$TEST" || got=$?
 	same "it ends with status 1" 1 "$got"
 	says "The board is as it was."
@@ -131,9 +137,18 @@ power_cut() {
 }
 
 interrupt() {
+	section "Ctrl-C before the checks begin"
+	state >state.before
+	begin_checks
+	check "the board is examined" within 120 board 'test -e /var/lib/fieldpost-hw/out/scan.json'
+	kill -TERM -- "-$TEST"
+	wait "$TEST"
+	same "it ends with status 130" 130 $?
+	as_it_was
+
 	section "Ctrl-C while the checks run"
 	until_pump_on interrupted.txt
-	kill -TERM "$TEST"
+	kill -TERM -- "-$TEST"
 	wait "$TEST"
 	same "it ends with status 130" 130 $?
 	says "The board is as it was."

@@ -7,6 +7,7 @@ set -uo pipefail
 . "$(dirname "$0")/place.sh"
 umask 077
 mkdir -p out
+exec 9>out/lock && flock 9 # for stop.sh
 installed=${1:-}
 reasons=0
 refuse() {
@@ -106,10 +107,11 @@ back_up() {
 	for file in /etc/fieldpost /var/lib/fieldpost /usr/bin/fieldpost; do
 		[ ! -e "$file" ] || files+=("${file#/}")
 	done
-	for file in "${files[@]}"; do echo "$file"; done | tar -C / -cpf backup.tar -T - && sync -f backup.tar
+	for file in "${files[@]}"; do echo "$file"; done | tar -C / -H posix -cpf backup.tar -T - && sync -f backup.tar
 }
 
 begin_checks() {
+	[ ! -e out/cancelled ] || exit 3
 	cat >"/etc/systemd/system/$CHECKS" <<-U
 		[Unit]
 		Description=Checks of fieldpost on this hardware; restores the board when they end

@@ -6,6 +6,7 @@ set -uo pipefail
 . "$(dirname "$0")/place.sh"
 exec 9>out/lock && flock 9
 [ ! -e report.txt ] || exit 0
+[ -e out/phase ] || exit 0 # prepare.sh has changed nothing
 # a reboot that belongs to the checks
 if [ "$(cat out/phase 2>/dev/null)" = rebooting ] && [ "$(systemctl is-system-running)" = stopping ]; then exit 0; fi
 
@@ -41,18 +42,24 @@ thaw() {
 	[ "${pid:-0}" = 0 ] || kill -CONT "$pid" 2>/dev/null || true
 }
 
+purge() {
+	DEBIAN_FRONTEND=noninteractive timeout 300 dpkg -P fieldpost </dev/null && return
+	sleep 20
+	return 1
+}
+
 no_package() {
 	systemctl disable -q fieldpost.service 2>/dev/null
 	case $(dpkg-query -W -f '${db:Status-Status}' fieldpost 2>/dev/null) in
 	'' | not-installed) ;;
-	*) DEBIAN_FRONTEND=noninteractive timeout 300 dpkg -P fieldpost </dev/null || return ;;
+	*) purge || purge || purge || return ;; # somebody else may use dpkg at the moment
 	esac
 	own_files # an old configuration may have been there
 }
 
 own_files() {
 	systemctl disable -q fieldpost.service 2>/dev/null
-	rm -rf /etc/fieldpost /var/lib/fieldpost /run/fieldpost && tar -C / -xpf backup.tar
+	tar -tf backup.tar >/dev/null && rm -rf /etc/fieldpost /var/lib/fieldpost /run/fieldpost && tar -C / -xpf backup.tar
 }
 
 lines_at_rest() { fieldpost-hw rest "${LINES_USED[@]}"; }
