@@ -2,12 +2,14 @@ package rehearse
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"fieldpost/daemon"
@@ -111,17 +113,21 @@ func RunChild(ctx context.Context, cfg *config.Config, dir, endpoint, certificat
 }
 
 // follow starts a child and feeds what it says into the recorder. kill kills it without warning,
-// and waits until all that it said was read.
+// and waits until all that it said was read. The error of kill says that it had ended before.
 func (s *stage) follow(dir string) (kill func() error, err error) {
 	cmd := s.o.Child(dir, s.sim.Broker.Addr(), certificatesOf(s.sim))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+	var reason bytes.Buffer
+	cmd.Stderr = &reason
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	reading := task.Start("child", s.failed, func(context.Context) error {
+	s.rec.began()
+	reading := task.Start("child", make(chan error, 1), func(context.Context) error {
+		defer func() { s.rec.end(errors.New("the process ended")) }()
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
@@ -130,9 +136,13 @@ func (s *stage) follow(dir string) (kill func() error, err error) {
 		return lines.Err()
 	})
 	return func() error {
+		alone := reading.Ended()
 		_ = cmd.Process.Kill() // it may have ended
 		err := reading.Stop(patience)
 		_ = cmd.Wait() // killed
+		if alone && s.ctx.Err() == nil {
+			err = errors.Join(err, fmt.Errorf("it had ended by itself: %s: %s", cmd.ProcessState, strings.TrimSpace(reason.String())))
+		}
 		return err
 	}, nil
 }
@@ -163,26 +173,35 @@ func powerCut(s *stage, _ Fault) []Outcome {
 	if s.o.Child == nil {
 		return notTried("no other process can be started here")
 	}
+	if len(s.sim.Board.Parts()) == 0 {
+		return notTried("the configuration has no sensor that can be simulated")
+	}
 	dir := s.sim.Dir + "-child"
 	kill, err := s.follow(dir)
 	if err != nil {
 		return notTried(fmt.Sprintf("no other process could be started: %v", err))
 	}
-	started := s.await(func() bool { return s.linked && len(s.rec.acked) > 0 })
-	if !started {
+	s.await(func() bool { return s.linked && len(s.rec.acked) > 0 })
+	s.rec.mu.Lock()
+	linked, delivered, began := s.linked, len(s.rec.acked) > 0, len(s.rec.taken) > 0
+	s.rec.mu.Unlock()
+	switch {
+	case linked && !began:
+		return append(notTried("no sensor gave a reading in time"), errOutcome(kill())...)
+	case !linked || !delivered:
 		return append(broke(1, "the process was started", errors.New("it did not deliver a reading")), errOutcome(kill())...)
 	}
 	if err := s.stopBroker(); err != nil {
 		return append(broke(1, "the stand-in broker did not stop", err), errOutcome(kill())...)
 	}
-	s.await(func() bool { return len(s.rec.missingLocked()) >= waitingAtCut })
+	s.await(func() bool { return len(s.rec.waiting) >= waitingAtCut })
 	if err := kill(); err != nil {
 		return broke(1, "the process was killed", err)
 	}
 	run := s.lastRun()
 	inHand := s.rec.inHand()
 	s.rec.mu.Lock()
-	waiting := len(s.rec.missingLocked())
+	waiting := len(s.rec.waiting)
 	s.linked = false
 	s.rec.mu.Unlock()
 	s.startBroker()

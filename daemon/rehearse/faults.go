@@ -1,6 +1,7 @@
 package rehearse
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/health"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/records"
@@ -43,20 +46,29 @@ func judged(promise int, happened, why string) Outcome {
 	return o
 }
 
-// start begins a fault. outcomes are not nil if it cannot go on.
+// start begins a fault. The outcomes are not nil if it cannot go on.
 func (s *stage) start() (read []string, outcomes []Outcome) {
 	read, err := s.begin()
 	if err != nil {
 		return nil, broke(4, "before the fault", err)
 	}
-	if len(read) == 0 {
-		return nil, notTried("no sensor of the configuration could be read in time")
-	}
 	return read, nil
 }
 
+// startReading is start for a fault that means nothing without a sensor.
+func (s *stage) startReading() (read []string, outcomes []Outcome) {
+	if len(s.sim.Board.Parts()) == 0 {
+		return nil, notTried("the configuration has no sensor that can be simulated")
+	}
+	read, outcomes = s.start()
+	if outcomes == nil && len(read) == 0 {
+		return nil, notTried("no sensor gives its first value in time")
+	}
+	return read, outcomes
+}
+
 func sensorGone(s *stage, f Fault) []Outcome {
-	read, outcomes := s.start()
+	read, outcomes := s.startReading()
 	if outcomes != nil {
 		return outcomes
 	}
@@ -82,6 +94,8 @@ func sensorGone(s *stage, f Fault) []Outcome {
 		why = fmt.Sprintf("%s was not read meanwhile", stands)
 	case back != "":
 		why = fmt.Sprintf("%s was not read again after it was connected", f.Sensor)
+	case !s.cleared(f.Sensor):
+		why = fmt.Sprintf("the fault of %s was not cleared after it was connected", f.Sensor)
 	}
 	return []Outcome{judged(4, happened, why), s.settle()}
 }
@@ -95,7 +109,7 @@ func busStuck(s *stage, f Fault) []Outcome {
 	if f.Bus == "" {
 		return notTried("no sensor is on an I2C bus")
 	}
-	read, outcomes := s.start()
+	read, outcomes := s.startReading()
 	if outcomes != nil {
 		return outcomes
 	}
@@ -109,12 +123,11 @@ func busStuck(s *stage, f Fault) []Outcome {
 	if len(mine) == 0 {
 		return notTried("no sensor on bus " + f.Bus + " gives its first value in time")
 	}
+	before := bus.Transactions()
 	bus.Stick()
-	code := ""
-	for _, name := range mine[:1] {
-		code = s.named(name)
-	}
+	code := s.named(mine[0])
 	stands := s.goOn(others, 3)
+	hung := bus.Transactions() - before
 	bus.Release()
 	back := s.goOn(mine, 2)
 	why := ""
@@ -125,15 +138,28 @@ func busStuck(s *stage, f Fault) []Outcome {
 		why = fmt.Sprintf("%s, which is not on it, was not read meanwhile", stands)
 	case back != "":
 		why = fmt.Sprintf("%s was not read again after the bus was released", back)
+	case !s.cleared(mine[0]):
+		why = fmt.Sprintf("the fault of %s was not cleared after the bus was released", mine[0])
 	}
-	return []Outcome{judged(4, fmt.Sprintf("%s hung with %d sensors: fault %s; %d others went on; released, all were read", f.Bus, len(mine), code, len(others)), why), s.settle()}
+	if hung == 0 {
+		return notTried("nothing was asked of bus " + f.Bus + " while it hung")
+	}
+	happened := fmt.Sprintf("%s hung with %d sensors; transactions that hung: %d; fault %s; %d other sensors went on; released, all were read", f.Bus, len(mine), hung, code, len(others))
+	return []Outcome{judged(4, happened, why), s.settle()}
 }
 
 // chatterFor is how long an input chatters.
 const chatterFor = 2 * time.Second
 
+// mostEdges bounds the messages of an input that chatters: each change up to its max_edges, which
+// it may exceed for a moment by two seconds' worth or ten changes, and then one a second.
+func mostEdges(maxEdges int, over time.Duration) int {
+	seconds := int(over.Seconds()) + 2
+	return max(2*maxEdges, 10) + maxEdges*seconds + seconds
+}
+
 func chatteringInput(s *stage, f Fault) []Outcome {
-	read, outcomes := s.start()
+	read, outcomes := s.startReading()
 	if outcomes != nil {
 		return outcomes
 	}
@@ -146,25 +172,65 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	if p == nil {
 		return notTried("there is no such input (chip gpio)")
 	}
+	var o sensors.GPIO
+	for _, c := range s.cfg.Sensors {
+		if c.Name == p.Sensor {
+			o, _ = c.Options.(sensors.GPIO)
+		}
+	}
+	maxEdges := cmp.Or(o.MaxEdges, sensors.DefaultMaxEdges)
+	since, before := time.Now(), s.edgesOf(p.Sensor)
 	ctx, cancel := context.WithTimeout(s.ctx, chatterFor)
 	made := p.Chatters.Chatter(ctx, float64(f.Rate))
 	cancel()
-	s.rec.mu.Lock()
-	edges := s.rec.edges[p.Sensor]
-	s.rec.mu.Unlock()
+	if made == 0 {
+		return notTried(p.Sensor + " could not be made to chatter")
+	}
+	// The last change is a message when the input has the level of its line again.
+	settled := s.await(func() bool {
+		high, _ := p.Chatters.Level()
+		active, ok := s.rec.last[p.Sensor].Field("active").(bool)
+		return ok && active == (high != o.ActiveLow)
+	})
+	after, most := s.edgesOf(p.Sensor), mostEdges(maxEdges, time.Since(since))
+	messages, changes := after.messages-before.messages, after.changes-before.changes
 	others := s.others(read, func(q *simboard.Part) bool { return q == p })
 	stands := s.goOn(others, 2)
 	again := s.goOn([]string{p.Sensor}, 2)
+	own := int64(time.Since(since)/time.Second) + 2 // it opens and closes by itself
 	why := ""
 	switch {
-	case edges > made+8: // its own movement adds a few
-		why = "more changes were reported than there were"
+	case !settled:
+		why = "its level was not reported afterwards"
+	case changes > int64(made)+own:
+		why = fmt.Sprintf("%d changes were reported", changes)
+	case messages > most:
+		why = fmt.Sprintf("max_edges %d/s allows %d messages at most", maxEdges, most)
 	case stands != "":
 		why = fmt.Sprintf("%s was not read meanwhile", stands)
 	case again != "":
 		why = fmt.Sprintf("%s was not read afterwards", p.Sensor)
 	}
-	return []Outcome{judged(4, fmt.Sprintf("%s changed %d times in %v: %d changes were messages, after debounce and max_edges; the other sensors went on", p.Sensor, made, chatterFor, edges), why), s.settle()}
+	fault := ""
+	s.rec.mu.Lock()
+	if s.rec.ever[p.Sensor+" "+string(health.Chatters)] {
+		fault = ", fault " + string(health.Chatters)
+	}
+	s.rec.mu.Unlock()
+	happened := fmt.Sprintf("%s changed %d times in %v%s: %d messages told of %d changes, after debounce and max_edges %d/s; %d other sensors went on", p.Sensor, made, chatterFor, fault, messages, changes, maxEdges, len(others))
+	return []Outcome{judged(4, happened, why), s.settle()}
+}
+
+// edges counts the changes of an input.
+type edges struct {
+	messages int
+	changes  int64 // that they stand for
+}
+
+func (s *stage) edgesOf(name string) edges {
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	return edges{s.rec.edges[name], s.rec.changes[name]}
 }
 
 // mostBacklog bounds the readings of a day that are put into the spool.
@@ -232,12 +298,13 @@ func brokerGone(s *stage, f Fault) []Outcome {
 	return append(outcomes, delivered)
 }
 
-// away returns the action that moves an output away from its safe level.
-func away(o output.Config) string {
-	if o.Safe == output.SafeOn {
-		return "off"
+// away returns the action that moves an output away from its safe level, and the level that it
+// leads to.
+func away(o output.Config) (action string, level output.Level) {
+	if safe, has := o.Safe.Level(); has && safe > output.Off {
+		return "off", output.Off
 	}
-	return "on"
+	return "on", output.On
 }
 
 // outputsOfLostLink switches the outputs away from their safe levels, takes the broker away, and
@@ -250,6 +317,9 @@ func (s *stage) outputsOfLostLink() []Outcome {
 	if err := s.stopBroker(); err != nil {
 		return broke(3, "the stand-in broker did not stop", err)
 	}
+	if !s.await(func() bool { return !s.linked }) {
+		return append(outcomes, broke(3, "the broker went away", errors.New("the daemon still says that it is connected"))...)
+	}
 	for _, o := range moved {
 		level, has := o.Safe.Level()
 		if !has || o.SafeAfter == 0 {
@@ -260,7 +330,7 @@ func (s *stage) outputsOfLostLink() []Outcome {
 			continue
 		}
 		why := ""
-		if !s.reaches(o, level > 0) {
+		if !s.reaches(o, level) {
 			why = fmt.Sprintf("it did not become safe (%s)", o.Safe)
 		}
 		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s became safe (%s) after safe_after without a broker", o.Name, o.Safe), why))
@@ -277,15 +347,19 @@ func (s *stage) moveOutputs() (moved []output.Config, outcomes []Outcome) {
 		return nil, []Outcome{{Verdict: NotTried, Promise: 3, Why: "commands.topic is not set, so no order can be sent"}}
 	}
 	for _, o := range s.cfg.Outputs {
-		id, err := s.send(o.Name, away(o), 1)
+		action, level := away(o)
+		id, err := s.send(o.Name, action, 1)
 		if err != nil {
 			return moved, append(outcomes, broke(2, "an order for "+o.Name+" was sent", err)...)
 		}
-		switch status := s.answered(id); {
-		case status == "":
-			outcomes = append(outcomes, judged(2, fmt.Sprintf("output %s was ordered %s", o.Name, away(o)), "there was no answer"))
-		case status != "done":
-			outcomes = append(outcomes, Outcome{Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("output %s was ordered %s: %s", o.Name, away(o), status), Why: "the order was not carried out, for example because of an interlock"})
+		happened := fmt.Sprintf("output %s was ordered %s", o.Name, action)
+		switch a := s.answered(id); {
+		case a.status == "":
+			outcomes = append(outcomes, judged(2, happened, "there was no answer"))
+		case a.status != "done":
+			outcomes = append(outcomes, Outcome{Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("%s: %s", happened, a), Why: "the order was not carried out, for example because of an interlock"})
+		case !brief(o) && !s.at(o, level):
+			outcomes = append(outcomes, judged(2, happened+": done", "it is not "+action))
 		default:
 			moved = append(moved, o)
 		}
@@ -293,22 +367,10 @@ func (s *stage) moveOutputs() (moved []output.Config, outcomes []Outcome) {
 	return moved, outcomes
 }
 
-// reaches waits until an output is on, or off.
-func (s *stage) reaches(o output.Config, on bool) bool {
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for s.on(o) != on {
-		select {
-		case <-again.C:
-		case <-s.ctx.Done():
-			return false
-		case <-end.C:
-			return false
-		}
-	}
-	return true
+// brief reports whether an output may go back by itself while it is looked at.
+func brief(o output.Config) bool {
+	short := func(d time.Duration) bool { return d > 0 && d < 10*time.Minute }
+	return short(o.MaxOn) || short(o.Refresh)
 }
 
 func stopped(s *stage, _ Fault) []Outcome {
@@ -323,15 +385,16 @@ func stopped(s *stage, _ Fault) []Outcome {
 		return append(outcomes, broke(3, "the daemon was stopped", err)...)
 	}
 	for _, o := range moved {
+		action, _ := away(o)
 		level, has := o.Safe.Level()
 		why := ""
 		switch {
 		case !has:
 			why = fmt.Sprintf("it has no safe level (safe: %s), so it stayed as ordered: give it one", o.Safe)
-		case s.on(o) != (level > 0):
+		case !s.at(o, level):
 			why = fmt.Sprintf("it is not at its safe level, %s", o.Safe)
 		}
-		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s was %s when the daemon was stopped", o.Name, away(o)), why))
+		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s was %s when the daemon was stopped", o.Name, action), why))
 	}
 	return append(outcomes, s.settle())
 }
@@ -347,21 +410,45 @@ func clockWrong(s *stage, _ Fault) []Outcome {
 	}
 	if len(s.cfg.Outputs) > 0 && s.cfg.CommandsTopic() != "" {
 		o := s.cfg.Outputs[0]
-		id, err := s.send(o.Name, away(o), 1)
+		action, _ := away(o)
+		id, err := s.send(o.Name, action, 1)
 		if err != nil {
 			return broke(2, "an order was sent", err)
 		}
-		status, why := s.answered(id), ""
-		if status != "refused" {
-			why = fmt.Sprintf("an order that energises %s was answered %q, although nobody knew whether it had expired", o.Name, status)
+		a, why := s.answered(id), ""
+		if a.status != "refused" {
+			why = fmt.Sprintf("the answer was %q, although nobody knew whether the order had expired", a.status)
 		}
-		outcomes = append(outcomes, judged(2, fmt.Sprintf("the clock was two years slow and not synchronised; an order for %s: %s", o.Name, status), why))
+		outcomes = append(outcomes, judged(2, fmt.Sprintf("the clock was two years slow and not synchronised; %s for %s: %s", action, o.Name, a), why))
 	}
+	stands := s.goOn(read, 2)
 	s.clock.set(0, true)
-	if stands := s.goOn(read, 2); stands != "" {
-		outcomes = append(outcomes, judged(4, "the clock was set", stands+" was not read afterwards"))
+	if stands == "" {
+		stands = s.goOn(read, 2)
+	}
+	if len(read) > 0 {
+		why := ""
+		if stands != "" {
+			why = stands + " was not read"
+		}
+		outcomes = append(outcomes, judged(4, fmt.Sprintf("%d sensors were read with the wrong clock, and after it was set", len(read)), why))
 	}
 	return append(outcomes, s.settle())
+}
+
+// mostMoved returns the output that an order storm is about: if there is one, a line that nothing
+// but orders moves.
+func mostMoved(outputs []output.Config) output.Config {
+	for _, good := range []func(output.Config) bool{
+		func(o output.Config) bool { return o.Pin != "" && !brief(o) },
+		func(o output.Config) bool { return !brief(o) },
+		func(o output.Config) bool { return o.Pin != "" },
+	} {
+		if i := slices.IndexFunc(outputs, good); i >= 0 {
+			return outputs[i]
+		}
+	}
+	return outputs[0]
 }
 
 func orderStorm(s *stage, f Fault) []Outcome {
@@ -371,32 +458,12 @@ func orderStorm(s *stage, f Fault) []Outcome {
 	case s.cfg.CommandsTopic() == "":
 		return notTried("commands.topic is not set, so orders do not come over MQTT")
 	}
-	o := s.cfg.Outputs[0]
-	if o.PWM != "" {
-		for _, other := range s.cfg.Outputs {
-			if other.Pin != "" {
-				o = other
-			}
-		}
-	}
+	o := mostMoved(s.cfg.Outputs)
 	read, outcomes := s.start()
 	if outcomes != nil {
 		return outcomes
 	}
-	line := func() int {
-		if o.PWM != "" {
-			return changesOf(s.sim.Board.Channel(o.PWM).History())
-		}
-		n := 0
-		history := s.sim.Board.Line(o.Pin).History()
-		for i := 1; i < len(history); i++ {
-			if history[i].High != history[i-1].High {
-				n++
-			}
-		}
-		return n
-	}
-	before := line()
+	before := s.moves(o)
 	var ids []string
 	for range f.Orders {
 		id, err := s.send(o.Name, "toggle", 2)
@@ -406,49 +473,54 @@ func orderStorm(s *stage, f Fault) []Outcome {
 		ids = append(ids, id)
 	}
 	done, unanswered := 0, 0
+	refusals := map[string]bool{}
 	for _, id := range ids {
-		switch s.answered(id) {
+		switch a := s.answered(id); a.status {
 		case "":
 			unanswered++
 		case "done":
 			done++
+		default:
+			refusals[a.String()] = true
 		}
 		if unanswered > 0 {
 			break // each of the others would be waited for as long
 		}
 	}
-	moves, why := line()-before, ""
+	moves, why := s.moves(o)-before, ""
 	switch {
 	case unanswered > 0:
 		why = "an order was not answered"
-	case moves != done:
+	case moves < done, moves > done && !brief(o):
 		why = fmt.Sprintf("%d orders were answered done, and the output changed %d times", done, moves)
+	case done == 0:
+		outcomes = append(outcomes, Outcome{Promise: 2, Verdict: NotTried, Why: fmt.Sprintf("no toggle of %s was carried out: %s", o.Name, list(refusals))})
 	}
-	outcomes = append(outcomes, judged(2, fmt.Sprintf("%d toggles of %s, each sent twice: %d done, %d refused, %d changes", f.Orders, o.Name, done, f.Orders-done-unanswered, moves), why))
+	if done > 0 || why != "" {
+		happened := fmt.Sprintf("%d toggles of %s, each sent twice: %d done, %d refused, %d changes", f.Orders, o.Name, done, f.Orders-done-unanswered, moves)
+		outcomes = append(outcomes, judged(2, happened, why))
+	}
 	if stands := s.goOn(read, 2); stands != "" {
 		outcomes = append(outcomes, judged(4, "orders came all the time", stands+" was not read meanwhile"))
 	}
 	return append(outcomes, s.settle())
 }
 
-func changesOf(history []float64) (n int) {
-	for i := 1; i < len(history); i++ {
-		if history[i] != history[i-1] {
-			n++
-		}
-	}
-	return n
-}
+// list returns the keys in order.
+func list(of map[string]bool) string { return strings.Join(slices.Sorted(maps.Keys(of)), "; ") }
+
+// smallDisk is the size of the spool's disk in a rehearsal of a full one, in bytes.
+const smallDisk = 4 << 20
 
 func diskFull(s *stage, _ Fault) []Outcome {
 	dir := s.sim.Config(s.cfg).Spool.Dir
-	unmount, err := mountSmall(dir, 4<<20)
+	unmount, err := mountSmall(dir, smallDisk)
 	if err != nil {
 		return notTried(fmt.Sprintf("no small file system could be mounted for the spool: %v", err))
 	}
 	defer unmount()
 	defer s.stopDaemon()
-	read, outcomes := s.start()
+	read, outcomes := s.startReading()
 	if outcomes != nil {
 		return outcomes
 	}
@@ -461,16 +533,25 @@ func diskFull(s *stage, _ Fault) []Outcome {
 	}
 	code := s.named("spool")
 	stands, why := s.goOn(read, 5), ""
+	room, err := roomIn(dir)
 	switch {
+	case err != nil:
+		return notTried(fmt.Sprintf("nobody knows whether its disk was full: %v", err))
+	case code == "" && room > 0:
+		return notTried(fmt.Sprintf("its disk did not stay full: %d bytes of %d are free", room, smallDisk))
 	case code == "":
 		why = "no fault of the spool was raised"
 	case stands != "":
 		why = fmt.Sprintf("%s was not read meanwhile", stands)
 	}
-	outcomes = append(outcomes, judged(4, fmt.Sprintf("the spool's disk was full while the broker was away: fault %s; the sensors were read", code), why))
 	if err := os.Remove(filler); err != nil {
 		return append(outcomes, broke(1, "the disk was freed", err)...)
 	}
+	if why == "" && !s.cleared("spool") {
+		why = "the fault was not cleared after there was room again"
+	}
+	happened := fmt.Sprintf("the spool's disk was full (%d bytes of %d free) while the broker was away: fault %s; %d sensors were read", room, smallDisk, code, len(read))
+	outcomes = append(outcomes, judged(4, happened, why))
 	delivered := s.settle()
 	if err := s.stopDaemon(); err != nil {
 		return append(outcomes, broke(1, "the daemon was stopped", err)...)
@@ -504,21 +585,29 @@ func certificateExpired(s *stage, _ Fault) []Outcome {
 		return broke(5, "the daemon was started with an expired certificate", err)
 	}
 	var said []string
+	linked, refused := false, "link "+string(health.CertificateRejected)
 	s.await(func() bool {
-		said = said[:0]
-		for key := range s.rec.ever {
-			if strings.Contains(key, "certificate") || strings.HasPrefix(key, "link ") {
-				said = append(said, key)
-			}
-		}
-		return slices.ContainsFunc(said, func(k string) bool { return strings.Contains(k, "certificate") }) && len(s.rec.taken) > 0
+		linked = linked || s.linked
+		read := len(s.rec.taken) > 0 || len(s.sim.Board.Parts()) == 0
+		return s.rec.ever[refused] && read
 	})
+	s.rec.mu.Lock()
+	for key := range s.rec.ever {
+		if _, code := cutLast(key); strings.Contains(code, "certificate") && !slices.Contains(said, code) {
+			said = append(said, code)
+		}
+	}
+	named := s.rec.ever[refused]
+	s.rec.mu.Unlock()
 	slices.Sort(said)
 	why := ""
-	if !slices.ContainsFunc(said, func(k string) bool { return strings.Contains(k, "certificate") }) {
-		why = "nothing named the certificate"
+	switch {
+	case linked:
+		return notTried("the broker accepts an expired certificate")
+	case !named:
+		why = "nothing said that the broker refuses the certificate"
 	}
-	outcomes := []Outcome{judged(5, fmt.Sprintf("the broker refused the certificate: %s", strings.Join(said, ", ")), why)}
+	outcomes := []Outcome{judged(5, fmt.Sprintf("the broker refused the certificate; faults: %s", strings.Join(said, ", ")), why)}
 	// A restart with valid files stands for the reconnection that follows a replacement, which may
 	// take 15 minutes.
 	if err := errors.Join(s.stopDaemon(), issue(files.CA, files.CAKey, cert, key, time.Now().AddDate(1, 0, 0))); err != nil {

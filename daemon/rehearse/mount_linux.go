@@ -17,3 +17,12 @@ func mountSmall(dir string, size int) (unmount func(), err error) {
 	}
 	return func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }, nil // it ends with the last user
 }
+
+// roomIn returns how much of the file system of dir is free for us, in bytes.
+func roomIn(dir string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("look at the file system of %s: %w", dir, err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}

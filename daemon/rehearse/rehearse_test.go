@@ -125,6 +125,7 @@ func TestRehearsal(t *testing.T) {
 // What a configuration gives away is found: an output without a safe level, and a spool that is
 // too small for a day.
 func TestBrokenPromiseIsFound(t *testing.T) {
+	t.Parallel()
 	text := strings.NewReplacer("ENDPOINT", "broker.example", "safe: off, safe_after: 5m", "initial: off, safe: keep").Replace(small)
 	cfg := configOf(t, text+"spool: {max_bytes: 1MiB}\n")
 	r, err := Run(t.Context(), RunOptions{Config: cfg, Version: "test", Scenario: scenario(t, cfg, "faults:\n  - fault: stop\n  - {fault: broker_gone, for: 36h}\n")})

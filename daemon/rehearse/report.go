@@ -34,7 +34,8 @@ var Promises = []string{1: "messages get through", 2: "orders cannot misfire", 3
 type Report struct {
 	Thing        string    `json:"thing"`
 	NotSimulated []string  `json:"not_simulated"`
-	SpedUp       []string  `json:"sped_up"` // what differs from the configuration, to save time
+	NotRead      []string  `json:"not_read"` // sensors whose first value was not waited for
+	SpedUp       []string  `json:"sped_up"`  // what differs from the configuration, to save time
 	Outcomes     []Outcome `json:"outcomes"`
 	Interrupted  bool      `json:"interrupted,omitempty"`
 }
@@ -70,6 +71,9 @@ func (r Report) Print(w io.Writer) error {
 	}
 	for _, s := range r.NotSimulated {
 		fmt.Fprintf(w, "NOT SIMULATED: %s\n", s)
+	}
+	for _, s := range r.NotRead {
+		fmt.Fprintf(w, "NOT WAITED FOR: %s\n", s)
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -25,14 +25,16 @@ type RunOptions struct {
 // Run rehearses a scenario, each fault with a board, a broker and a daemon of its own, in a
 // temporary directory that is removed. When ctx ends, it returns what there is, with
 // [Report].Interrupted.
-func Run(ctx context.Context, o RunOptions) (Report, error) {
+func Run(ctx context.Context, o RunOptions) (r Report, err error) {
 	cfg, said := hasten(o.Config)
-	r := Report{Thing: cfg.Thing, SpedUp: said, NotSimulated: []string{}, Outcomes: []Outcome{}}
+	r = Report{Thing: cfg.Thing, SpedUp: said, NotSimulated: []string{}, NotRead: []string{}, Outcomes: []Outcome{}}
 	dir, err := os.MkdirTemp("", "fieldpost-rehearsal-")
 	if err != nil {
 		return r, fmt.Errorf("rehearse: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	unread := map[string]string{}
+	defer func() { r.NotRead = notRead(cfg, unread) }()
 	for n, f := range o.Scenario {
 		if ctx.Err() != nil {
 			break
@@ -40,7 +42,7 @@ func Run(ctx context.Context, o RunOptions) (Report, error) {
 		if o.Progress != nil {
 			o.Progress(f.Name, n+1, len(o.Scenario), nil)
 		}
-		outcomes, missing, err := one(ctx, o, f, fmt.Sprintf("%s/%d", dir, n+1), cfg)
+		outcomes, missing, err := one(ctx, o, f, fmt.Sprintf("%s/%d", dir, n+1), cfg, unread)
 		if err != nil {
 			return r, fmt.Errorf("rehearse %s: %w", f.Name, err)
 		}
@@ -60,11 +62,12 @@ func Run(ctx context.Context, o RunOptions) (Report, error) {
 	return r, nil
 }
 
-func one(ctx context.Context, o RunOptions, f Fault, dir string, cfg *config.Config) (outcomes []Outcome, missing []string, err error) {
+func one(ctx context.Context, o RunOptions, f Fault, dir string, cfg *config.Config, unread map[string]string) (outcomes []Outcome, missing []string, err error) {
 	s, err := openStage(ctx, o, f.Name, dir, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
+	s.unread = unread
 	missing = []string{}
 	for _, m := range s.sim.Missing {
 		missing = append(missing, m.String())
@@ -81,4 +84,18 @@ func one(ctx context.Context, o RunOptions, f Fault, dir string, cfg *config.Con
 		outcomes = append(outcomes, Outcome{Promise: 4, Verdict: Broken, Happened: "everything was stopped afterwards", Why: err.Error()})
 	}
 	return outcomes, missing, nil
+}
+
+// notRead tells of the sensors that were not waited for.
+func notRead(cfg *config.Config, unread map[string]string) []string {
+	all := []string{}
+	for _, c := range cfg.Sensors {
+		switch why := unread[c.Name]; {
+		case why != "":
+			all = append(all, fmt.Sprintf("%s (%s): it gave no value on the simulated board: %s", c.Name, c.Chip, why))
+		case slow(c.Chip):
+			all = append(all, fmt.Sprintf("%s (%s): it warms up for longer than %v", c.Name, c.Chip, slowest))
+		}
+	}
+	return all
 }

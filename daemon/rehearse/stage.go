@@ -1,11 +1,14 @@
 package rehearse
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -15,6 +18,7 @@ import (
 	"fieldpost/daemon/api"
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/config"
+	"fieldpost/daemon/message"
 	"fieldpost/daemon/output"
 	"fieldpost/daemon/task"
 	"fieldpost/daemon/uplink"
@@ -116,12 +120,17 @@ type stage struct {
 	queue    *uplink.Queue
 	link     *task.Task
 	orders   int
+	unread   map[string]string    // sensors that are not waited for, and their faults; of the whole rehearsal
 	prepared func(*config.Config) // changes the daemon's configuration; nil: nothing
+
+	// For tests, which break promises.
+	watch  func(message.Record) // told of each record after the recorder; nil: nobody
+	gaveUp chan struct{}        // closed when nothing is waited for any more; nil: never
 }
 
 // openStage makes the simulation in a directory of its own.
 func openStage(ctx context.Context, o RunOptions, name, dir string, cfg *config.Config) (*stage, error) {
-	s := &stage{ctx: ctx, o: o, fault: name, cfg: cfg, rec: newRecorder(), failed: make(chan error, 8)}
+	s := &stage{ctx: ctx, o: o, fault: name, cfg: cfg, rec: newRecorder(), failed: make(chan error, 8), unread: map[string]string{}}
 	var err error
 	if s.sim, err = New(Options{Config: cfg, Dir: filepath.Join(dir, name), Log: quiet}); err != nil {
 		return nil, err
@@ -158,7 +167,7 @@ func (s *stage) startDaemon() error {
 		s.prepared(o.Config)
 	}
 	o.Socket = "" // its path may be too long for one; nobody asks
-	o.Taken, o.Acked = s.rec.take, s.rec.ack
+	o.Taken, o.Acked = s.take, s.rec.ack
 	o.Linked = func(st uplink.Status) {
 		s.rec.mu.Lock()
 		defer s.rec.mu.Unlock()
@@ -173,8 +182,22 @@ func (s *stage) startDaemon() error {
 	if err != nil {
 		return err
 	}
-	s.running = task.Start("daemon", s.failed, d.Run)
+	s.rec.began()
+	s.running = task.Start("daemon", s.failed, func(ctx context.Context) error {
+		err := errors.New("it panicked")
+		defer func() { s.rec.end(err) }()
+		err = d.Run(ctx)
+		return err
+	})
 	return nil
+}
+
+// take is told each record that the daemon takes.
+func (s *stage) take(m message.Record) {
+	s.rec.take(m)
+	if s.watch != nil {
+		s.watch(m)
+	}
 }
 
 func (s *stage) stopDaemon() error {
@@ -197,17 +220,18 @@ func (s *stage) close() error {
 }
 
 // await waits for a condition, which is asked with the recorder's lock held.
-func (s *stage) await(ok func() bool) bool { return s.rec.await(s.ctx, patience, ok) }
+func (s *stage) await(ok func() bool) bool { return s.rec.await(s.ctx, patience, s.gaveUp, ok) }
 
 // begin starts the daemon, and waits until it is connected and has read all sensors that can be
-// read at once. It returns their names.
+// read soon. It returns their names. Those that are not read, although others are, are not waited
+// for again in this rehearsal.
 func (s *stage) begin() (read []string, err error) {
 	if err := s.startDaemon(); err != nil {
 		return nil, err
 	}
 	var want []string
 	for _, p := range s.sim.Board.Parts() {
-		if c, _ := sensors.Lookup(p.Chip); c.WarmUp <= slowest {
+		if s.unread[p.Sensor] == "" && !slow(p.Chip) {
 			want = append(want, p.Sensor)
 		}
 	}
@@ -220,15 +244,30 @@ func (s *stage) begin() (read []string, err error) {
 		}
 		return s.linked && len(read) == len(want)
 	})
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
 	switch {
 	case s.ctx.Err() != nil:
 		return nil, s.ctx.Err()
-	case !all && !s.isLinked():
+	case s.rec.ended != nil:
+		return nil, fmt.Errorf("the daemon ended: %w", s.rec.ended)
+	case !s.linked:
 		return nil, errors.New("the daemon did not connect to the stand-in broker")
-	case !all:
-		return nil, fmt.Errorf("only these sensors were read before the fault: %q", read)
+	case !all && len(read) == 0:
+		return nil, fmt.Errorf("no sensor was read; faults: %s", s.rec.saidLocked(""))
+	}
+	for _, name := range want {
+		if !slices.Contains(read, name) {
+			s.unread[name] = cmp.Or(s.rec.saidLocked(name), "no fault")
+		}
 	}
 	return read, nil
+}
+
+// slow reports whether a chip needs so long to warm up that it is not waited for.
+func slow(chip string) bool {
+	c, _ := sensors.Lookup(chip)
+	return c.WarmUp > slowest
 }
 
 func (s *stage) isLinked() bool {
@@ -261,10 +300,7 @@ func (s *stage) others(read []string, reached func(*simboard.Part) bool) (names 
 // if all have.
 func (s *stage) goOn(names []string, n int) (stands string) {
 	s.rec.mu.Lock()
-	before := map[string]int{}
-	for _, name := range names {
-		before[name] = s.rec.count[name]
-	}
+	before := maps.Clone(s.rec.count)
 	s.rec.mu.Unlock()
 	s.await(func() bool {
 		stands = ""
@@ -278,17 +314,18 @@ func (s *stage) goOn(names []string, n int) (stands string) {
 	return stands
 }
 
-// named waits until a fault of the subject is raised, and returns its code; "" if none is.
-func (s *stage) named(subject string) (code string) {
+// named waits until a fault of the subject is raised, and returns the codes; "" if none is.
+func (s *stage) named(subject string) (codes string) {
 	s.await(func() bool {
-		for key, raised := range s.rec.raised {
-			if at := len(subject); raised && len(key) > at && key[:at] == subject && key[at] == ' ' {
-				code = key[at+1:]
-			}
-		}
-		return code != ""
+		codes = s.rec.saidLocked(subject)
+		return codes != ""
 	})
-	return code
+	return codes
+}
+
+// cleared waits until no fault of the subject is raised any more.
+func (s *stage) cleared(subject string) bool {
+	return s.await(func() bool { return s.rec.saidLocked(subject) == "" })
 }
 
 // settle waits until everything that waits was delivered, and judges the delivery. Readings that
@@ -326,19 +363,19 @@ func (s *stage) lastRun() (run uint64) {
 // awaitDelivery waits until the readings taken by now in the runs up to this one were delivered
 // or reported as lost, but for some.
 func (s *stage) awaitDelivery(run uint64, but ...number) {
-	by := map[number]bool{}
+	var rest []number
 	s.rec.mu.Lock()
-	for k := range s.rec.taken {
-		by[k] = k.Run <= run && !slices.Contains(but, k)
+	for n := range s.rec.waiting {
+		if n.Run <= run && !slices.Contains(but, n) {
+			rest = append(rest, n)
+		}
 	}
 	s.rec.mu.Unlock()
 	s.await(func() bool {
-		for _, k := range s.rec.missingLocked() {
-			if by[k] {
-				return false
-			}
+		for len(rest) > 0 && !s.rec.waiting[rest[len(rest)-1]] {
+			rest = rest[:len(rest)-1]
 		}
-		return true
+		return len(rest) == 0
 	})
 }
 
@@ -381,22 +418,58 @@ func (s *stage) send(name, action string, copies int) (id string, err error) {
 	return id, nil
 }
 
-// answered waits for an order's answer and returns its status; "" if there is none.
-func (s *stage) answered(id string) (status string) {
+// answered waits for an order's answer, which is zero if there is none.
+func (s *stage) answered(id string) (a answer) {
 	s.await(func() bool {
-		if a := s.rec.answers[id]; len(a) > 0 {
-			status = a[0]
-		}
-		return status != ""
+		a = s.rec.answers[id]
+		return a != answer{}
 	})
-	return status
+	return a
 }
 
-// on reports whether an output's line or channel is on.
-func (s *stage) on(o output.Config) bool {
+// at reports whether an output's line or channel is at a level.
+func (s *stage) at(o output.Config, level output.Level) bool {
 	if o.PWM != "" {
-		return s.sim.Board.Channel(o.PWM).Share() > 0
+		return math.Abs(s.sim.Board.Channel(o.PWM).Share()*100-level.Percent()) < 0.1
 	}
 	high, _ := s.sim.Board.Line(o.Pin).Level()
-	return high != o.ActiveLow
+	return high != o.ActiveLow == (level > output.Off)
+}
+
+// reaches waits until an output is at a level.
+func (s *stage) reaches(o output.Config, level output.Level) bool {
+	end := time.NewTimer(patience)
+	defer end.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for !s.at(o, level) {
+		select {
+		case <-again.C:
+		case <-s.ctx.Done():
+			return false
+		case <-s.gaveUp:
+			return false
+		case <-end.C:
+			return false
+		}
+	}
+	return true
+}
+
+// moves returns how often an output's line or channel has changed its level.
+func (s *stage) moves(o output.Config) (n int) {
+	var levels []float64
+	if o.PWM != "" {
+		levels = s.sim.Board.Channel(o.PWM).History()
+	} else {
+		for _, c := range s.sim.Board.Line(o.Pin).History() {
+			levels = append(levels, map[bool]float64{true: 1}[c.High])
+		}
+	}
+	for i := 1; i < len(levels); i++ {
+		if levels[i] != levels[i-1] {
+			n++
+		}
+	}
+	return n
 }
