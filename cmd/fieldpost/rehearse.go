@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,8 +20,9 @@ each what happened, and whether a promise of fieldpost was held.
 
 No hardware is opened, no pin moves, and nothing is sent beyond loopback. Everything is
 in a temporary directory, which is removed. The files that the configuration names need
-not exist. A full disk is tried only as root on Linux, which a small file system in
-memory needs. What is done faster than in life is said.
+not exist. A full disk is a small file system in memory, which only Linux can mount for
+this program alone; some systems let only root do so. What is done faster than in life
+is said.
 
 --scenario names a YAML file with the faults to try:
 
@@ -33,8 +35,12 @@ memory needs. What is done faster than in life is said.
 The exit status is 0 if no promise was broken, 1 if one was, 2 if the scenario is wrong,
 78 if the configuration is.`
 
-// childFlags are of the process that is killed in a rehearsed power cut.
-type childFlags struct{ dir, endpoint, certificates string }
+// childFlags are of the processes that a rehearsal starts: the one that is killed in a power cut,
+// and the one that has mounts of its own.
+type childFlags struct {
+	dir, endpoint, certificates string
+	ownMounts                   bool
+}
 
 func newRehearse(file *string) *cobra.Command {
 	var scenario string
@@ -61,7 +67,7 @@ func newRehearse(file *string) *cobra.Command {
 			if child.dir != "" {
 				return rehearse.RunChild(c.Context(), cfg, child.dir, child.endpoint, child.certificates, c.OutOrStdout())
 			}
-			return rehearseAll(c, path, cfg, scenario, asJSON)
+			return rehearseAll(c, path, cfg, scenario, asJSON, child.ownMounts)
 		},
 	}
 	c.Flags().StringVar(&scenario, "scenario", "", "YAML `file` with the faults to try (default: all)")
@@ -70,7 +76,8 @@ func newRehearse(file *string) *cobra.Command {
 	c.Flags().StringVar(&child.dir, "child-dir", "", "")
 	c.Flags().StringVar(&child.endpoint, "child-endpoint", "", "")
 	c.Flags().StringVar(&child.certificates, "child-certificates", "", "")
-	for _, name := range []string{"child-dir", "child-endpoint", "child-certificates"} {
+	c.Flags().BoolVar(&child.ownMounts, "own-mounts", false, "")
+	for _, name := range []string{"child-dir", "child-endpoint", "child-certificates", "own-mounts"} {
 		if err := c.Flags().MarkHidden(name); err != nil {
 			panic(err) // it was defined above
 		}
@@ -89,7 +96,7 @@ func listFaults(c *cobra.Command) error {
 	return nil
 }
 
-func rehearseAll(c *cobra.Command, path string, cfg *config.Config, scenario string, asJSON bool) error {
+func rehearseAll(c *cobra.Command, path string, cfg *config.Config, scenario string, asJSON, ownMounts bool) error {
 	ignoreSIGPIPE() // a closed pipe must not keep us from cleaning up
 	faults := rehearse.Everything()
 	if scenario != "" {
@@ -104,6 +111,10 @@ func rehearseAll(c *cobra.Command, path string, cfg *config.Config, scenario str
 		Child: func(dir, endpoint, certificates string) *exec.Cmd {
 			return exec.Command(self(), "rehearse", "-c", path, "--child-dir", dir, "--child-endpoint", endpoint, "--child-certificates", certificates)
 		},
+		Alone: func(ctx context.Context, scenario string) *exec.Cmd {
+			return exec.CommandContext(ctx, self(), "rehearse", "-c", path, "--scenario", scenario, "--json", "--own-mounts")
+		},
+		OwnMounts: ownMounts,
 		Progress: func(name string, n, of int, outcomes []rehearse.Outcome) {
 			if outcomes == nil {
 				fmt.Fprintf(progress, "%d/%d  %s ...\n", n, of, name)

@@ -3,12 +3,15 @@ package rehearse
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -226,4 +229,36 @@ func errOutcome(err error) []Outcome {
 		return nil
 	}
 	return broke(4, "the process was ended", err)
+}
+
+// alone rehearses a fault in a process that has mounts of its own. So nobody else sees its file
+// systems, and none stays mounted, however the process or this one ends.
+func (s *stage) alone(fault string) []Outcome {
+	if s.o.Alone == nil {
+		return notTried("no other process can be started here")
+	}
+	scenario := filepath.Join(s.sim.Dir, "scenario.yaml")
+	if err := os.WriteFile(scenario, []byte("faults: [{fault: "+fault+"}]\n"), 0o600); err != nil {
+		return notTried(err.Error())
+	}
+	cmd := s.o.Alone(s.ctx, scenario)
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+s.sim.Dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	var out, reason bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &reason
+	if err := ownMounts(cmd); err != nil {
+		return notTried(fmt.Sprintf("no small file system can be mounted here: %v", err))
+	}
+	runtime.LockOSThread() // the process ends with the thread that starts it
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return notTried(fmt.Sprintf("no process with mounts of its own could be started: %v", err))
+	}
+	err := cmd.Wait() // status 1 says that a promise was broken, as the report does
+	var r Report
+	if json.Unmarshal(out.Bytes(), &r) != nil || len(r.Outcomes) == 0 && !r.Interrupted {
+		return broke(4, "the process that rehearses it ended", fmt.Errorf("%w: %s", cmp.Or(err, errors.New("without a report")), strings.TrimSpace(reason.String())))
+	}
+	return r.Outcomes
 }

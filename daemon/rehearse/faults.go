@@ -513,6 +513,9 @@ func list(of map[string]bool) string { return strings.Join(slices.Sorted(maps.Ke
 const smallDisk = 4 << 20
 
 func diskFull(s *stage, _ Fault) []Outcome {
+	if !s.o.OwnMounts {
+		return s.alone("disk_full")
+	}
 	dir := s.sim.Config(s.cfg).Spool.Dir
 	unmount, err := mountSmall(dir, smallDisk)
 	if err != nil {

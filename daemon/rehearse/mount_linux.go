@@ -3,11 +3,25 @@ package rehearse
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountSmall mounts a file system in memory of that size. It needs root.
+// ownMounts makes a command start with mounts of its own, which end with it. Who is not root
+// becomes the root of a user namespace for that, in which his files are still his.
+func ownMounts(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if uid := os.Geteuid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	return nil
+}
+
+// mountSmall mounts a file system in memory of that size. It needs mounts of its own.
 func mountSmall(dir string, size int) (unmount func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -18,6 +18,11 @@ type RunOptions struct {
 	// Child returns a command that calls [RunChild] with the configuration and these arguments;
 	// nil: a power cut is not tried.
 	Child func(dir, endpoint, certificates string) *exec.Cmd
+	// Alone returns a command that rehearses a scenario's file with OwnMounts, and prints the
+	// report as JSON; nil: a full disk is not tried.
+	Alone func(ctx context.Context, scenario string) *exec.Cmd
+	// OwnMounts says that this process has mounts of its own, as a command of Alone has.
+	OwnMounts bool
 	// Progress is told each fault when it begins, and again with its outcomes; nil is nobody.
 	Progress func(name string, n, of int, outcomes []Outcome)
 }
