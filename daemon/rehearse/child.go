@@ -169,7 +169,7 @@ func (s *stage) hear(line []byte) {
 	}
 }
 
-// waitingAtCut is how many readings wait when the power is cut.
+// waitingAtCut is how many readings wait when the power is cut, besides those in hand.
 const waitingAtCut = 8
 
 func powerCut(s *stage, _ Fault) []Outcome {
@@ -197,7 +197,7 @@ func powerCut(s *stage, _ Fault) []Outcome {
 	if err := s.stopBroker(); err != nil {
 		return append(broke(1, "the stand-in broker did not stop", err), errOutcome(kill())...)
 	}
-	s.await(func() bool { return len(s.rec.waiting) >= waitingAtCut })
+	s.await(func() bool { return len(s.rec.waiting) >= waitingAtCut+len(s.rec.last) })
 	if err := kill(); err != nil {
 		return broke(1, "the process was killed", err)
 	}

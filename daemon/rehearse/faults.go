@@ -236,6 +236,10 @@ func (s *stage) edgesOf(name string) edges {
 // mostBacklog bounds the readings of a day that are put into the spool.
 const mostBacklog = 20000
 
+// leastSpool is the least size of the spool that a day's readings are put into, in bytes. For its
+// sake more readings are put there, at most five times as many.
+const leastSpool = 1 << 20
+
 // fillSpool puts the readings of a day into the spool, as an earlier run of the daemon that never
 // connected. It returns how many there would be, and the factor by which they and the spool's size
 // were scaled down.
@@ -243,7 +247,8 @@ func (s *stage) fillSpool(long time.Duration, every map[string]time.Duration) (a
 	for _, c := range s.cfg.Sensors {
 		all += int(long / max(every[c.Name], time.Second))
 	}
-	share = min(1, mostBacklog/float64(max(all, 1)))
+	share = mostBacklog / float64(max(all, 1))
+	share = min(1, max(share, min(leastSpool/float64(s.cfg.Spool.MaxBytes), 5*share)))
 	cfg := s.sim.Config(s.cfg)
 	box, err := records.Open(spool.Options{
 		Thing: cfg.Thing, Dir: cfg.Spool.Dir, AtRisk: cfg.Spool.AtRisk, MaxBytes: s.scaled(share), MaxAge: cfg.Spool.MaxAge, Clock: s.clock, Log: quiet,
@@ -272,7 +277,7 @@ func (s *stage) fillSpool(long time.Duration, every map[string]time.Duration) (a
 
 // scaled returns the spool's greatest size, scaled down with what is put into it.
 func (s *stage) scaled(share float64) int64 {
-	return max(int64(float64(s.cfg.Spool.MaxBytes)*share), 1<<20)
+	return max(int64(float64(s.cfg.Spool.MaxBytes)*share), leastSpool)
 }
 
 func brokerGone(s *stage, f Fault) []Outcome {

@@ -54,6 +54,16 @@ func rehearsed(t *testing.T, text, fault, sensor string, sabotage func(*stage)) 
 	return r
 }
 
+// together runs subtests at once, however few processors the tests are to use: they wait more than
+// they work.
+func together[C any](t *testing.T, cases map[string]C, run func(t *testing.T, name string, c C)) {
+	var all sync.WaitGroup
+	for name, c := range cases {
+		all.Go(func() { t.Run(name, func(t *testing.T) { run(t, name, c) }) })
+	}
+	all.Wait()
+}
+
 // upon makes a stage do something once when a record is taken that begins a fault or an answer,
 // and give up waiting when the sensor called witness was read eight times more.
 func upon(s *stage, begins func(message.Record) bool, witness string, do func()) {
@@ -97,13 +107,14 @@ var errBroken = errors.New("broken by the test")
 
 // Each promise that is broken while a fault lasts is found, and said of the right promise.
 func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
-	for name, c := range map[string]struct {
+	type sabotaged struct {
 		fault    string
 		sensor   string
 		promise  int
 		why      string
 		sabotage func(*stage)
-	}{
+	}
+	together(t, map[string]sabotaged{
 		"cut wire stops another sensor": {"sensor_gone", "", 4, "far was not read meanwhile", func(s *stage) {
 			upon(s, raised("no_answer"), "door", func() { s.part("far").Cut(true) })
 		}},
@@ -148,38 +159,32 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 		"order is carried out with a wrong clock": {"clock_wrong", "", 2, `the answer was "done"`, func(s *stage) {
 			s.sim.Clock = synced{s.clock.Clock}
 		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := rehearsed(t, wide, c.fault, c.sensor, c.sabotage)
-			if o := outcomeOf(r, c.fault, c.promise); o.Verdict != Broken || !strings.Contains(o.Why, c.why) || r.Err() == nil {
-				t.Errorf("want broken: %s; got %+v", c.why, r.Outcomes)
-			}
-		})
-	}
+	}, func(t *testing.T, _ string, c sabotaged) {
+		r := rehearsed(t, wide, c.fault, c.sensor, c.sabotage)
+		if o := outcomeOf(r, c.fault, c.promise); o.Verdict != Broken || !strings.Contains(o.Why, c.why) || r.Err() == nil {
+			t.Errorf("want broken: %s; got %+v", c.why, r.Outcomes)
+		}
+	})
 }
 
 // Each fault is seen to happen: the report has what the daemon itself said of it.
 func TestFaultHappens(t *testing.T) {
-	for fault, want := range map[string]string{
+	together(t, map[string]string{
 		"sensor_gone":         "air was cut off: fault no_answer; 3 other sensors went on; connected again, it was read",
 		"bus_stuck":           "i2c-1 hung with 2 sensors; transactions that hung: 1; fault read_failed; 2 other sensors went on; released, all were read",
 		"chattering_input":    "in 2s, fault chatters: ",
 		"certificate_expired": "the broker refused the certificate; faults: certificate_expiring, certificate_rejected",
 		"clock_wrong":         "on for pump: refused, clock_unsynced",
-	} {
-		t.Run(fault, func(t *testing.T) {
-			t.Parallel()
-			r := rehearsed(t, wide, fault, "", func(*stage) {})
-			promise := map[string]int{"clock_wrong": 2, "certificate_expired": 5}[fault]
-			if o := outcomeOf(r, fault, cmp.Or(promise, 4)); o.Verdict != Held || !strings.Contains(o.Happened, want) {
-				t.Errorf("want held: %s; got %+v", want, r.Outcomes)
-			}
-			if o := outcomeOf(r, fault, 1); o.Verdict != Held {
-				t.Errorf("delivery: %+v", o)
-			}
-		})
-	}
+	}, func(t *testing.T, fault, want string) {
+		r := rehearsed(t, wide, fault, "", func(*stage) {})
+		promise := map[string]int{"clock_wrong": 2, "certificate_expired": 5}[fault]
+		if o := outcomeOf(r, fault, cmp.Or(promise, 4)); o.Verdict != Held || !strings.Contains(o.Happened, want) {
+			t.Errorf("want held: %s; got %+v", want, r.Outcomes)
+		}
+		if o := outcomeOf(r, fault, 1); o.Verdict != Held {
+			t.Errorf("delivery: %+v", o)
+		}
+	})
 }
 
 // Chips that are not on a bus can be cut off too.
@@ -193,15 +198,13 @@ func TestSensorsOfOtherKindsGone(t *testing.T) {
   - {name: level, chip: ultrasonic, trigger: GPIO23, echo: GPIO24}
   - {name: board, chip: thermal}
 outputs:`
-	for _, sensor := range []string{"meter", "oven", "probe", "room", "power", "dust", "level", "board"} {
-		t.Run(sensor, func(t *testing.T) {
-			t.Parallel()
-			r := rehearsed(t, strings.Replace(wide, "outputs:", more, 1), "sensor_gone", sensor, func(*stage) {})
-			if o := outcomeOf(r, "sensor_gone", 4); o.Verdict != Held || !strings.HasPrefix(o.Happened, sensor+" was cut off: fault ") {
-				t.Errorf("%+v", r.Outcomes)
-			}
-		})
-	}
+	kinds := map[string]bool{"meter": true, "oven": true, "probe": true, "room": true, "power": true, "dust": true, "level": true, "board": true}
+	together(t, kinds, func(t *testing.T, sensor string, _ bool) {
+		r := rehearsed(t, strings.Replace(wide, "outputs:", more, 1), "sensor_gone", sensor, func(*stage) {})
+		if o := outcomeOf(r, "sensor_gone", 4); o.Verdict != Held || !strings.HasPrefix(o.Happened, sensor+" was cut off: fault ") {
+			t.Errorf("%+v", r.Outcomes)
+		}
+	})
 }
 
 // A process that ends by itself was not cut off from its power.
@@ -233,38 +236,36 @@ func TestNumbersGivenTwice(t *testing.T) {
 func TestRehearsalOfLittle(t *testing.T) {
 	head, body, _ := strings.Cut(wide, "sensors:\n")
 	_, outputs, _ := strings.Cut(body, "outputs:\n")
-	for name, c := range map[string]struct {
+	type little struct {
 		text string
 		held map[string]int // promises by fault
-	}{
+	}
+	together(t, map[string]little{
 		"outputs only":  {head + "outputs:\n" + outputs, map[string]int{"order_storm": 2, "clock_wrong": 2, "stop": 3, "certificate_expired": 5}},
 		"one sensor":    {head + "sensors:\n  - {name: air, chip: bme280, bus: i2c-1, address: 0x76}\n", map[string]int{"sensor_gone": 4, "bus_stuck": 4, "clock_wrong": 4}},
 		"pulses only":   {head + "sensors:\n  - {name: meter, chip: counter, pin: GPIO22}\n", map[string]int{"clock_wrong": 4}},
 		"slow one only": {head + "sensors:\n  - {name: dust, chip: sps30, bus: i2c-1}\n", nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cfg := configOf(t, c.text)
-			var all Scenario
-			for _, fault := range []string{"sensor_gone", "bus_stuck", "chattering_input", "order_storm", "clock_wrong", "stop", "certificate_expired"} {
-				if c.held != nil || fault != "certificate_expired" && fault != "clock_wrong" {
-					all = append(all, usual(fault))
-				}
+	}, func(t *testing.T, _ string, c little) {
+		cfg := configOf(t, c.text)
+		var all Scenario
+		for _, fault := range []string{"sensor_gone", "bus_stuck", "chattering_input", "order_storm", "clock_wrong", "stop", "certificate_expired"} {
+			if c.held != nil || fault != "certificate_expired" && fault != "clock_wrong" {
+				all = append(all, usual(fault))
 			}
-			r, err := Run(t.Context(), RunOptions{Config: cfg, Scenario: all})
-			if err != nil || r.Err() != nil {
-				t.Errorf("%v, %v: %+v", err, r.Err(), r.Outcomes)
+		}
+		r, err := Run(t.Context(), RunOptions{Config: cfg, Scenario: all})
+		if err != nil || r.Err() != nil {
+			t.Errorf("%v, %v: %+v", err, r.Err(), r.Outcomes)
+		}
+		for fault, promise := range c.held {
+			if o := outcomeOf(r, fault, promise); o.Verdict != Held {
+				t.Errorf("%s, promise %d: %+v", fault, promise, o)
 			}
-			for fault, promise := range c.held {
-				if o := outcomeOf(r, fault, promise); o.Verdict != Held {
-					t.Errorf("%s, promise %d: %+v", fault, promise, o)
-				}
+		}
+		for _, o := range r.Outcomes {
+			if o.Verdict == NotTried && o.Why == "" {
+				t.Errorf("not tried for no reason: %+v", o)
 			}
-			for _, o := range r.Outcomes {
-				if o.Verdict == NotTried && o.Why == "" {
-					t.Errorf("not tried for no reason: %+v", o)
-				}
-			}
-		})
-	}
+		}
+	})
 }
