@@ -29,6 +29,7 @@ func TestCommandLine(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			policies, err := filepath.Abs(filepath.Join(root, "configs/policies"))
 			e.Setenv("POLICIES", policies)
+			e.Setenv("CONFIGS", filepath.Dir(policies))
 			return err
 		},
 		UpdateScripts: *goldentest.Update,

@@ -26,8 +26,9 @@ the configuration is a simulated chip at its place, which the real driver reads,
 whose values move; each output is a simulated line. No pin moves and no bus is opened.
 Messages go to a broker of its own on loopback, with certificates that it makes, so the
 files that the configuration names need not exist. The spool, the socket and the
-certificates are in --dir, never in /var/lib/fieldpost or /run/fieldpost. At the start it
-lists what is simulated, and what cannot be.
+certificates are in --dir, never in /var/lib/fieldpost or /run/fieldpost. The web page is
+served as the configuration says in local.listen. At the start it lists what is
+simulated, and what cannot be.
 
 With --broker configured simulated readings go to the broker of the configuration, as if
 they were real, and its orders come here. Do not do that while the real board runs: the
@@ -141,6 +142,9 @@ func describe(w io.Writer, s *rehearse.Simulation, cfg *config.Config, unusable 
 	} else {
 		files := s.Broker.Files()
 		fmt.Fprintf(w, "broker     stand-in for %s at mqtts://%s; CA and client certificate in %s\n", cfg.Endpoint(), s.Broker.Addr(), filepath.Dir(files.CA))
+	}
+	if cfg.Local.Listen != "" {
+		fmt.Fprintf(w, "page       http://%s/; fieldpost page -c %s prints it with its token\n", cfg.Local.Listen, cfg.File)
 	}
 	if local.Supported {
 		fmt.Fprintf(w, "try        fieldpost watch --socket %s\n", s.Socket())

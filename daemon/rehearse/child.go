@@ -139,7 +139,9 @@ func (s *stage) follow(dir string) (kill func() error, err error) {
 		return lines.Err()
 	})
 	return func() error {
-		alone := reading.Ended()
+		s.rec.mu.Lock()
+		alone := s.rec.ended != nil
+		s.rec.mu.Unlock()
 		_ = cmd.Process.Kill() // it may have ended
 		err := reading.Stop(patience)
 		_ = cmd.Wait() // killed

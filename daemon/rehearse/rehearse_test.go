@@ -107,7 +107,7 @@ func TestRehearsal(t *testing.T) {
 	if o := outcomeOf(r, "broker_gone", 1); !strings.Contains(o.Happened, "the 1080 readings of 1h0m0s were put into the spool at once:") {
 		t.Errorf("the backlog: %q", o.Happened)
 	}
-	if len(r.SpedUp) < 3 {
+	if len(r.SpedUp) < 3 || !slices.Contains(r.SpedUp, "the page and the metrics are not served") {
 		t.Errorf("said of what is faster: %q", r.SpedUp)
 	}
 	if err := l.Close(); err != nil {

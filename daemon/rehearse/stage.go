@@ -75,7 +75,10 @@ func hasten(cfg *config.Config) (*config.Config, []string) {
 	if pauses {
 		said = append(said, "min_on, min_off and ramp are left out")
 	}
-	return &c, append(said, "the rates of AWS IoT Core are not kept, and local.metrics is not served")
+	if cfg.Local.Listen != "" || cfg.Local.Metrics != "" {
+		said = append(said, "the page and the metrics are not served")
+	}
+	return &c, append(said, "the rates of AWS IoT Core are not kept")
 }
 
 // settable is a clock whose wall time can be wrong.
