@@ -163,20 +163,9 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	if outcomes != nil {
 		return outcomes
 	}
-	var p *simboard.Part
-	for _, name := range read {
-		if q := s.part(name); q.Chatters != nil && p == nil && (f.Sensor == "" || f.Sensor == name) {
-			p = q
-		}
-	}
+	p, o := s.input(read, f.Sensor)
 	if p == nil {
 		return notTried("there is no such input (chip gpio)")
-	}
-	var o sensors.GPIO
-	for _, c := range s.cfg.Sensors {
-		if c.Name == p.Sensor {
-			o, _ = c.Options.(sensors.GPIO)
-		}
 	}
 	maxEdges := cmp.Or(o.MaxEdges, sensors.DefaultMaxEdges)
 	since, before := time.Now(), s.edgesOf(p.Sensor)
@@ -186,12 +175,7 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	if made == 0 {
 		return notTried(p.Sensor + " could not be made to chatter")
 	}
-	// The last change is a message when the input has the level of its line again.
-	settled := s.await(func() bool {
-		high, _ := p.Chatters.Level()
-		active, ok := s.rec.last[p.Sensor].Field("active").(bool)
-		return ok && active == (high != o.ActiveLow)
-	})
+	settled := s.await(func() bool { return s.showsLevelLocked(p, o) })
 	after, most := s.edgesOf(p.Sensor), mostEdges(maxEdges, time.Since(since))
 	messages, changes := after.messages-before.messages, after.changes-before.changes
 	others := s.others(read, func(q *simboard.Part) bool { return q == p })
@@ -201,7 +185,7 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	why := ""
 	switch {
 	case !settled:
-		why = "its level was not reported afterwards"
+		why = "the last change that was reported did not lead to the level that it has"
 	case changes > int64(made)+own:
 		why = fmt.Sprintf("%d changes were reported", changes)
 	case messages > most:
@@ -219,6 +203,29 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	s.rec.mu.Unlock()
 	happened := fmt.Sprintf("%s changed %d times in %v%s: %d messages told of %d changes, after debounce and max_edges %d/s; %d other sensors went on", p.Sensor, made, chatterFor, fault, messages, changes, maxEdges, len(others))
 	return []Outcome{judged(4, happened, why), s.settle()}
+}
+
+// input returns the input of that name, or the first one, and its settings; nil if there is none.
+func (s *stage) input(read []string, name string) (*simboard.Part, sensors.GPIO) {
+	for _, c := range s.cfg.Sensors {
+		o, ok := c.Options.(sensors.GPIO)
+		if p := s.part(c.Name); ok && p != nil && p.Chatters != nil && slices.Contains(read, c.Name) && (name == "" || name == c.Name) {
+			return p, o
+		}
+	}
+	return nil, sensors.GPIO{}
+}
+
+// showsLevelLocked reports whether the latest change of an input that was a message, or its latest
+// reading if none was, led to the level that its line has. The caller holds the recorder's lock.
+func (s *stage) showsLevelLocked(p *simboard.Part, o sensors.GPIO) bool {
+	m, ok := s.rec.edge[p.Sensor]
+	if !ok {
+		m = s.rec.last[p.Sensor]
+	}
+	high, _ := p.Chatters.Level()
+	active, ok := m.Field("active").(bool)
+	return ok && active == (high != o.ActiveLow)
 }
 
 // edges counts the changes of an input.

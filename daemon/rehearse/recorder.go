@@ -59,16 +59,17 @@ type recorder struct {
 	last    map[string]message.Record // the latest reading or edge of each sensor
 	count   map[string]int            // readings by sensor
 	edges   map[string]int
-	changes map[string]int64    // that the edges stand for
-	raised  map[string]bool     // faults raised now, as "subject code"
-	ever    map[string]bool     // faults that were raised
-	upon    map[string][]string // the sensors that a fault of a bus was about, which its end does not name
-	answers map[string]answer   // the first of each order, by id
+	edge    map[string]message.Record // the latest edge of each input
+	changes map[string]int64          // that the edges stand for
+	raised  map[string]bool           // faults raised now, as "subject code"
+	ever    map[string]bool           // faults that were raised
+	upon    map[string][]string       // the sensors that a fault of a bus was about, which its end does not name
+	answers map[string]answer         // the first of each order, by id
 }
 
 func newRecorder() *recorder {
 	return &recorder{
-		changed: make(chan struct{}), taken: map[number]bool{}, acked: map[number]bool{}, waiting: map[number]bool{}, last: map[string]message.Record{}, count: map[string]int{}, edges: map[string]int{}, changes: map[string]int64{},
+		changed: make(chan struct{}), taken: map[number]bool{}, acked: map[number]bool{}, waiting: map[number]bool{}, last: map[string]message.Record{}, count: map[string]int{}, edges: map[string]int{}, edge: map[string]message.Record{}, changes: map[string]int64{},
 		raised: map[string]bool{}, ever: map[string]bool{}, upon: map[string][]string{}, answers: map[string]answer{},
 	}
 }
@@ -97,6 +98,7 @@ func (r *recorder) take(m message.Record) {
 		r.last[m.Sensor] = m
 		if m.Kind == message.Edge {
 			r.edges[m.Sensor]++
+			r.edge[m.Sensor] = m
 			if n, ok := m.Field("changes").(int64); ok {
 				r.changes[m.Sensor] += n
 			}

@@ -273,12 +273,6 @@ func slow(chip string) bool {
 	return c.WarmUp > slowest
 }
 
-func (s *stage) isLinked() bool {
-	s.rec.mu.Lock()
-	defer s.rec.mu.Unlock()
-	return s.linked
-}
-
 // part returns the simulated sensor of that name.
 func (s *stage) part(name string) *simboard.Part {
 	for _, p := range s.sim.Board.Parts() {
