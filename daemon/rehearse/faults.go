@@ -429,9 +429,9 @@ func clockWrong(s *stage, _ Fault) []Outcome {
 		}
 		a, why := s.answered(id), ""
 		if a.status != "refused" {
-			why = fmt.Sprintf("the answer was %q, although nobody knew whether the order had expired", a.status)
+			why = fmt.Sprintf("the answer was %q, although it had expired two years before", a.status)
 		}
-		outcomes = append(outcomes, judged(2, fmt.Sprintf("the clock was two years slow and not synchronised; %s for %s: %s", action, o.Name, a), why))
+		outcomes = append(outcomes, judged(2, fmt.Sprintf("the clock was two years slow and not synchronised; %s for %s, from that time: %s", action, o.Name, a), why))
 	}
 	stands := s.goOn(read, 2)
 	s.clock.set(0, true)

@@ -158,7 +158,7 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 			upon(s, first, "air", func() {})
 		}},
 		"order is carried out with a wrong clock": {"clock_wrong", "", 2, `the answer was "done"`, func(s *stage) {
-			s.sim.Clock = synced{s.clock.Clock}
+			s.sim.Clock = synced{s.clock}
 		}},
 	}, func(t *testing.T, _ string, c sabotaged) {
 		r := rehearsed(t, wide, c.fault, c.sensor, c.sabotage)
@@ -175,7 +175,7 @@ func TestFaultHappens(t *testing.T) {
 		"bus_stuck":           "i2c-1 hung with 2 sensors; transactions that hung: 1; fault read_failed; 2 other sensors went on; released, all were read",
 		"chattering_input":    "in 2s, fault chatters: ",
 		"certificate_expired": "certificate_rejected",
-		"clock_wrong":         "on for pump: refused, clock_unsynced",
+		"clock_wrong":         "on for pump, from that time: refused, clock_unsynced",
 	}, func(t *testing.T, fault, want string) {
 		r := rehearsed(t, wide, fault, "", func(*stage) {})
 		promise := map[string]int{"clock_wrong": 2, "certificate_expired": 5}[fault]

@@ -376,8 +376,8 @@ func (s *stage) awaitDelivery(run uint64, but ...number) {
 	})
 }
 
-// send publishes an order and waits for the broker's acknowledgement. Each copy is the same
-// message again.
+// send publishes an order, which expires in five minutes by the daemon's clock, and waits for the
+// broker's acknowledgement. Each copy is the same message again.
 func (s *stage) send(name, action string, copies int) (id string, err error) {
 	if s.link == nil {
 		files := s.sim.Broker.Files()
@@ -393,7 +393,7 @@ func (s *stage) send(name, action string, copies int) (id string, err error) {
 	}
 	s.orders++
 	id = fmt.Sprintf("r-%s-%d", s.fault, s.orders)
-	payload, err := json.Marshal(api.Order{ID: id, Thing: s.cfg.Thing, Output: name, Action: action, Expires: time.Now().Add(5 * time.Minute).UTC()})
+	payload, err := json.Marshal(api.Order{ID: id, Thing: s.cfg.Thing, Output: name, Action: action, Expires: s.clock.Now().Wall.Add(5 * time.Minute).UTC()})
 	if err != nil {
 		return id, fmt.Errorf("encode order: %w", err)
 	}
