@@ -23,7 +23,8 @@ GOJQ=${GOJQ:-github.com/itchyny/gojq/cmd/gojq@v0.12.17}
 PLACE=/var/lib/fieldpost-hw # on the board
 PARTS="readings orders steady outage crash local reload edges stop figures upgrade hang panics configuration frozen remove"
 
-say() { printf '%s\n' "$*" >&2; }
+exec 3>&2 # a trap runs with the redirections of the command that it interrupts
+say() { printf '%s\n' "$*" >&3; }
 die() { # STATUS WORDS
 	say "$2"
 	exit "$1"
@@ -96,7 +97,7 @@ interrupted() {
 		if ! as_root "$PLACE/stop.sh" </dev/null; then
 			say "the board does not answer. It puts itself back when the checks end, and leaves its report in $PLACE"
 		elif fetch_report; then
-			sed -n '/^== the board afterwards/,/^== the journal/{/^==/d;p}' "$REPORT" >&2
+			sed -n '/^== the board afterwards/,/^== the journal/{/^==/d;p}' "$REPORT" >&3
 		else
 			say "nothing had begun"
 			STATE=sent
@@ -236,6 +237,6 @@ begin
 follow
 fetch_report || die 4 "$HOST has no report"
 say ""
-sed -n '/^== the board afterwards/,/^== the journal/{/^==/d;p}' "$REPORT" >&2
+sed -n '/^== the board afterwards/,/^== the journal/{/^==/d;p}' "$REPORT" >&3
 say "$(sed -n 3p "$REPORT"); the report is $REPORT. It has no keys, names or addresses; please send it in"
 grep -q '^[0-9]* passed, 0 failed$' "$REPORT" || exit 1

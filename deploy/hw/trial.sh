@@ -144,6 +144,7 @@ interrupt() {
 	kill -TERM -- "-$TEST"
 	wait "$TEST"
 	same "it ends with status 130" 130 $?
+	says "stopping; the board is put back as it was"
 	as_it_was
 
 	section "Ctrl-C while the checks run"
