@@ -192,8 +192,15 @@ func (p *pwmChannel) wrap(verb string, err error) error {
 	if errors.As(err, &named) {
 		err = fmt.Errorf("%s: %w", filepath.Base(named.Path), named.Err)
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s PWM channel %s: %w; the udev rule and the unit that come with fieldpost give the right to the group gpio", verb, p.id, errors.Join(err, fs.ErrPermission))
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		folder := filepath.Dir(p.dir)
+		if real, err := filepath.EvalSymlinks(folder); err == nil {
+			folder = real
+		}
+		return fmt.Errorf("%s PWM channel %s: %w (%w); the unit makes this part of /sys read-only: allow it by `systemctl edit fieldpost`, [Service], ReadWritePaths=%s", verb, p.id, err, fs.ErrPermission, visible(folder))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s PWM channel %s: %w; the udev rule that comes with fieldpost gives the right to the group gpio", verb, p.id, err)
 	}
 	return fmt.Errorf("%s PWM channel %s: %w", verb, p.id, err)
 }

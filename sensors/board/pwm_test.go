@@ -17,13 +17,14 @@ import (
 // pwmKernel imitates drivers/pwm/sysfs.c and the checks of drivers/pwm/core.c (Linux 6.12,
 // and the stricter ones of 5.10) for the channels of pwmchip0.
 type pwmKernel struct {
-	t      *testing.T
-	root   string
-	taken  map[int]bool // by a driver of the kernel
-	denied int          // how often a new channel may not be written yet
-	pwms   map[int]*attributes
-	writes []string
-	peak   float64 // the highest level since it was last set to 0
+	t        *testing.T
+	root     string
+	taken    map[int]bool // by a driver of the kernel
+	denied   int          // how often a new channel may not be written yet
+	readOnly bool         // the file system is
+	pwms     map[int]*attributes
+	writes   []string
+	peak     float64 // the highest level since it was last set to 0
 }
 
 // newPWMKernel makes a chip with that many channels, of the device fe20c000.pwm.
@@ -76,6 +77,9 @@ func (k *pwmKernel) read(path string) (string, error) {
 }
 
 func (k *pwmKernel) write(path, value string) error {
+	if k.readOnly {
+		return &fs.PathError{Op: "open", Path: path, Err: syscall.EROFS}
+	}
 	if filepath.Base(path) == "export" {
 		n, err := strconv.Atoi(value)
 		if err != nil || k.taken[n] || k.pwms[n] != nil {
@@ -231,4 +235,8 @@ func TestPWMThatIsNotThere(t *testing.T) {
 			t.Errorf("without the right: %v", err)
 		}
 	})
+	k.readOnly = true
+	if _, err := k.open(PWMConfig{Channel: "pwmchip0:0", Period: fast}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "ReadWritePaths="+filepath.Join(k.root, pwmClass, "pwmchip0")) {
+		t.Errorf("under a unit to which the folder is read-only: %v", err)
+	}
 }
