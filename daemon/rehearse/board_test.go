@@ -138,3 +138,33 @@ func TestEveryChipIsSimulated(t *testing.T) {
 		}
 	})
 }
+
+// A part that is kept still has the value that it had, until it may move again.
+func TestPartKeptStill(t *testing.T) {
+	cfg := loadText(t, head+"sensors:\n  - {name: soil, chip: tmp102, bus: i2c-1}\n")
+	b := simboard.New(t.TempDir())
+	if missing := b.Add(cfg.Sensors, nil); len(missing) > 0 {
+		t.Fatal(missing)
+	}
+	c, _ := sensors.Lookup("tmp102")
+	value := func(at time.Duration) any {
+		b.Move(at)
+		s, fields, err := read(c, b, cfg.Sensors[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return fields[0].Value
+	}
+	first := value(0)
+	b.Parts()[0].Still(true)
+	if then := value(75 * time.Second); then != first {
+		t.Errorf("kept still, it went from %v to %v", first, then)
+	}
+	b.Parts()[0].Still(false)
+	if then := value(75 * time.Second); then == first {
+		t.Errorf("it does not move again: %v", then)
+	}
+}

@@ -168,6 +168,8 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 		return notTried("there is no such input (chip gpio)")
 	}
 	maxEdges := cmp.Or(o.MaxEdges, sensors.DefaultMaxEdges)
+	p.Still(true)
+	defer p.Still(false)
 	since, before := time.Now(), s.edgesOf(p.Sensor)
 	ctx, cancel := context.WithTimeout(s.ctx, chatterFor)
 	made := p.Chatters.Chatter(ctx, float64(f.Rate))
@@ -175,25 +177,34 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	if made == 0 {
 		return notTried(p.Sensor + " could not be made to chatter")
 	}
-	settled := s.await(func() bool { return s.showsLevelLocked(p, o) })
+	// Changes beyond max_edges are a message each second, and those that debounce drops none.
+	const own = 2 // changes by itself, which may have been on their way
+	again := s.goOn([]string{p.Sensor}, int(2*time.Second/readEvery))
+	settled := s.await(func() bool {
+		told := s.rec.changes[p.Sensor] - before.changes
+		return s.showsLevelLocked(p, o) && (o.Debounce > 0 || told >= int64(made)-own)
+	})
 	after, most := s.edgesOf(p.Sensor), mostEdges(maxEdges, time.Since(since))
 	messages, changes := after.messages-before.messages, after.changes-before.changes
 	others := s.others(read, func(q *simboard.Part) bool { return q == p })
 	stands := s.goOn(others, 2)
-	again := s.goOn([]string{p.Sensor}, 2)
-	own := int64(time.Since(since)/time.Second) + 2 // it opens and closes by itself
-	why := ""
-	switch {
-	case !settled:
-		why = "the last change that was reported did not lead to the level that it has"
-	case changes > int64(made)+own:
-		why = fmt.Sprintf("%d changes were reported", changes)
-	case messages > most:
-		why = fmt.Sprintf("max_edges %d/s allows %d messages at most", maxEdges, most)
-	case stands != "":
-		why = fmt.Sprintf("%s was not read meanwhile", stands)
-	case again != "":
-		why = fmt.Sprintf("%s was not read afterwards", p.Sensor)
+	var why []string
+	if !settled && changes < int64(made)-own && o.Debounce == 0 {
+		why = append(why, fmt.Sprintf("only %d changes were reported", changes))
+	} else if !settled {
+		why = append(why, "the last change that was reported did not lead to the level that it has")
+	}
+	if changes > int64(made)+own {
+		why = append(why, fmt.Sprintf("%d changes were reported", changes))
+	}
+	if messages > most {
+		why = append(why, fmt.Sprintf("max_edges %d/s allows %d messages at most", maxEdges, most))
+	}
+	if stands != "" {
+		why = append(why, stands+" was not read meanwhile")
+	}
+	if again != "" {
+		why = append(why, again+" was not read afterwards")
 	}
 	fault := ""
 	s.rec.mu.Lock()
@@ -202,7 +213,7 @@ func chatteringInput(s *stage, f Fault) []Outcome {
 	}
 	s.rec.mu.Unlock()
 	happened := fmt.Sprintf("%s changed %d times in %v%s: %d messages told of %d changes, after debounce and max_edges %d/s; %d other sensors went on", p.Sensor, made, chatterFor, fault, messages, changes, maxEdges, len(others))
-	return []Outcome{judged(4, happened, why), s.settle()}
+	return []Outcome{judged(4, happened, strings.Join(why, "; ")), s.settle()}
 }
 
 // input returns the input of that name, or the first one, and its settings; nil if there is none.

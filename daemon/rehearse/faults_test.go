@@ -12,6 +12,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
+	"fieldpost/sensors"
 )
 
 // wide has two buses, an input and an output.
@@ -135,6 +136,29 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 				s.rec.mu.Lock()
 				defer s.rec.mu.Unlock()
 				s.rec.changes["door"] += 10000
+			})
+		}},
+		"last change is not told": {"chattering_input", "", 4, "the last change that was reported did not lead to the level that it has", func(s *stage) {
+			after := 12 // readings of another sensor, when the input is calm
+			s.watch = func(m message.Record) {
+				s.rec.mu.Lock()
+				defer s.rec.mu.Unlock()
+				switch {
+				case m.Kind == message.Edge: // as if one more change had been the last
+					m.Fields = []sensors.Field{{Name: "active", Value: m.Field("active") != true}}
+					s.rec.edge["door"] = m
+				case m.Sensor == "far" && s.rec.ever["door chatters"]:
+					if after--; after == 0 {
+						close(s.gaveUp)
+					}
+				}
+			}
+		}},
+		"changes are not told": {"chattering_input", "", 4, "changes were reported", func(s *stage) {
+			upon(s, raised("chatters"), "far", func() {
+				s.rec.mu.Lock()
+				defer s.rec.mu.Unlock()
+				s.rec.changes["door"] -= 10000
 			})
 		}},
 		"chattering input sends each change": {"chattering_input", "", 4, "max_edges 40/s allows", func(s *stage) {

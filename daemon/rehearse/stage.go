@@ -293,20 +293,18 @@ func (s *stage) others(read []string, reached func(*simboard.Part) bool) (names 
 	return names
 }
 
-// goOn waits until each of the sensors has n more readings, and returns the one that has not; ""
+// goOn waits until each of the sensors has n more readings, and returns the first that has not; ""
 // if all have.
 func (s *stage) goOn(names []string, n int) (stands string) {
 	s.rec.mu.Lock()
 	before := maps.Clone(s.rec.count)
 	s.rec.mu.Unlock()
 	s.await(func() bool {
-		stands = ""
-		for _, name := range names {
-			if s.rec.count[name] < before[name]+n {
-				stands = name
-			}
+		i := slices.IndexFunc(names, func(name string) bool { return s.rec.count[name] < before[name]+n })
+		if stands = ""; i >= 0 {
+			stands = names[i]
 		}
-		return stands == ""
+		return i < 0
 	})
 	return stands
 }

@@ -14,6 +14,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldpost/sensors"
@@ -47,9 +48,13 @@ type Part struct {
 	// Chatters is the line of an input, which may be made to chatter; nil of other parts.
 	Chatters *sim.Line
 
-	cut  func(away bool)
-	move func(at time.Duration, wave float64) // nil: its value stays
+	cut   func(away bool)
+	move  func(at time.Duration, wave float64) // nil: its value stays
+	still atomic.Bool
 }
+
+// Still keeps the part's value as it is, or lets it move again. Any goroutine.
+func (p *Part) Still(still bool) { p.still.Store(still) }
 
 // Cut disconnects the part, as a cut wire does, or connects it again. Any goroutine.
 func (p *Part) Cut(away bool) { p.cut(away) }
@@ -156,7 +161,7 @@ func (b *Board) Run(ctx context.Context) error {
 // Move sets all values to those at a time since the start.
 func (b *Board) Move(at time.Duration) {
 	for i, p := range b.Parts() {
-		if p.move != nil {
+		if p.move != nil && !p.still.Load() {
 			p.move(at, math.Sin(2*math.Pi*(at.Seconds()/day.Seconds()+float64(i)/7)))
 		}
 	}
