@@ -125,6 +125,7 @@ func (s *stage) follow(dir string) (kill func() error, err error) {
 	}
 	var reason bytes.Buffer
 	cmd.Stderr = &reason
+	apart(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -252,6 +253,7 @@ func (s *stage) alone(fault string) []Outcome {
 	if err := ownMounts(cmd); err != nil {
 		return notTried(fmt.Sprintf("no small file system can be mounted here: %v", err))
 	}
+	apart(cmd)
 	runtime.LockOSThread() // the process ends with the thread that starts it
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {

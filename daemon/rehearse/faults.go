@@ -404,7 +404,7 @@ func stopped(s *stage, _ Fault) []Outcome {
 		return outcomes
 	}
 	moved, outcomes := s.moveOutputs()
-	if err := s.stopDaemon(); err != nil {
+	if _, err := s.stopDaemon(); err != nil {
 		return append(outcomes, broke(3, "the daemon was stopped", err)...)
 	}
 	for _, o := range moved {
@@ -579,7 +579,7 @@ func diskFull(s *stage, _ Fault) []Outcome {
 	happened := fmt.Sprintf("the spool's disk was full (%d bytes of %d free) while the broker was away: fault %s; %d sensors were read", room, smallDisk, code, len(read))
 	outcomes = append(outcomes, judged(4, happened, why))
 	delivered := s.settle()
-	if err := s.stopDaemon(); err != nil {
+	if _, err := s.stopDaemon(); err != nil {
 		return append(outcomes, broke(1, "the daemon was stopped", err)...)
 	}
 	return append(outcomes, delivered)
@@ -636,7 +636,8 @@ func certificateExpired(s *stage, _ Fault) []Outcome {
 	outcomes := []Outcome{judged(5, fmt.Sprintf("the broker refused the certificate; faults: %s", strings.Join(said, ", ")), why)}
 	// A restart with valid files stands for the reconnection that follows a replacement, which may
 	// take 15 minutes.
-	if err := errors.Join(s.stopDaemon(), issue(files.CA, files.CAKey, cert, key, time.Now().AddDate(1, 0, 0))); err != nil {
+	_, err := s.stopDaemon()
+	if err := errors.Join(err, issue(files.CA, files.CAKey, cert, key, time.Now().AddDate(1, 0, 0))); err != nil {
 		return append(outcomes, broke(1, "the certificate was replaced", err)...)
 	}
 	return append(outcomes, s.settle())

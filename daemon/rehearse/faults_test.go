@@ -2,6 +2,7 @@ package rehearse
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
+	"fieldpost/daemon/task"
 	"fieldpost/sensors"
 )
 
@@ -171,7 +173,7 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 		"pin stays when the link is lost": {"broker_gone", "", 3, "it did not become safe (off)", func(s *stage) {
 			upon(s, done, "air", func() { s.sim.Board.Line("GPIO27").Fail(errBroken) })
 		}},
-		"pin stays at a stop": {"stop", "", 3, errBroken.Error(), func(s *stage) {
+		"pin stays at a stop": {"stop", "", 3, "it is not at its safe level, off", func(s *stage) {
 			upon(s, done, "nobody", func() { s.sim.Board.Line("GPIO27").Fail(errBroken) })
 		}},
 		"refusal is not explained": {"certificate_expired", "", 5, "nothing said that the broker refuses the certificate", func(s *stage) {
@@ -190,6 +192,42 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 			t.Errorf("want broken: %s; got %+v", c.why, r.Outcomes)
 		}
 	})
+}
+
+// A daemon that ends by itself is found, although another one can go on after it. One that needs
+// too long to stop breaks nothing.
+func TestDaemonThatEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		died bool
+		want Verdict
+	}{"by itself": {true, Broken}, "late": {false, Held}} {
+		t.Run(name, func(t *testing.T) {
+			cfg, _ := hasten(configOf(t, wide))
+			s, err := openStage(t.Context(), RunOptions{Config: cfg, Version: "test"}, "stop", t.TempDir(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.begin(); err != nil {
+				t.Fatal(err)
+			}
+			first := s.running
+			s.running = task.Start("daemon", s.failed, func(ctx context.Context) error {
+				if !c.died {
+					<-ctx.Done()
+				}
+				return errors.Join(first.Stop(patience), errBroken)
+			})
+			if c.died {
+				s.rec.await(t.Context(), patience, nil, s.running.Ended)
+			}
+			if o := s.settle(); o.Verdict != c.want || !strings.Contains(o.Why, errBroken.Error()) {
+				t.Errorf("want %s: %+v", c.want, o)
+			}
+			if err := s.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // Each fault is seen to happen: the report has what the daemon itself said of it.
