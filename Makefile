@@ -177,6 +177,7 @@ hw-test: ## HOST=pi@raspberrypi ARGS=--reboot: the same on a real board over SSH
 	@test -n "$(HOST)" || { echo "which board? make hw-test HOST=pi@raspberrypi"; exit 1; }
 	GO=$(GO) deploy/hw/test.sh $(ARGS) $(HOST)
 
+# Not a step of `make ci`: it takes some twelve minutes.
 hw-trial: ## tries hw-test against the emulated ARM machine, with wires of software (root)
 	GO=$(GO) deploy/hw/trial.sh
 
