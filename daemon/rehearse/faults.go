@@ -86,18 +86,20 @@ func sensorGone(s *stage, f Fault) []Outcome {
 	target.Cut(false)
 	back := s.goOn([]string{f.Sensor}, 2)
 	happened := fmt.Sprintf("%s was cut off: fault %s; %d other sensors went on; connected again, it was read", f.Sensor, code, len(others))
-	why := ""
-	switch {
-	case code == "":
-		why = fmt.Sprintf("no fault of %s was raised", f.Sensor)
-	case stands != "":
-		why = fmt.Sprintf("%s was not read meanwhile", stands)
-	case back != "":
-		why = fmt.Sprintf("%s was not read again after it was connected", f.Sensor)
-	case !s.cleared(f.Sensor):
-		why = fmt.Sprintf("the fault of %s was not cleared after it was connected", f.Sensor)
+	var why []string
+	if code == "" {
+		why = append(why, fmt.Sprintf("no fault of %s was raised", f.Sensor))
 	}
-	return []Outcome{judged(4, happened, why), s.settle()}
+	if stands != "" {
+		why = append(why, fmt.Sprintf("%s was not read meanwhile", stands))
+	}
+	if back != "" {
+		why = append(why, fmt.Sprintf("%s was not read again after it was connected", f.Sensor))
+	}
+	if !s.cleared(f.Sensor) {
+		why = append(why, fmt.Sprintf("the fault of %s was not cleared after it was connected", f.Sensor))
+	}
+	return []Outcome{judged(4, happened, strings.Join(why, "; ")), s.settle()}
 }
 
 func busStuck(s *stage, f Fault) []Outcome {
@@ -130,22 +132,24 @@ func busStuck(s *stage, f Fault) []Outcome {
 	hung := bus.Transactions() - before
 	bus.Release()
 	back := s.goOn(mine, 2)
-	why := ""
-	switch {
-	case code == "":
-		why = "no fault of a sensor on it was raised"
-	case stands != "":
-		why = fmt.Sprintf("%s, which is not on it, was not read meanwhile", stands)
-	case back != "":
-		why = fmt.Sprintf("%s was not read again after the bus was released", back)
-	case !s.cleared(mine[0]):
-		why = fmt.Sprintf("the fault of %s was not cleared after the bus was released", mine[0])
+	var why []string
+	if code == "" {
+		why = append(why, "no fault of a sensor on it was raised")
+	}
+	if stands != "" {
+		why = append(why, fmt.Sprintf("%s, which is not on it, was not read meanwhile", stands))
+	}
+	if back != "" {
+		why = append(why, fmt.Sprintf("%s was not read again after the bus was released", back))
+	}
+	if !s.cleared(mine[0]) {
+		why = append(why, fmt.Sprintf("the fault of %s was not cleared after the bus was released", mine[0]))
 	}
 	if hung == 0 {
 		return notTried("nothing was asked of bus " + f.Bus + " while it hung")
 	}
 	happened := fmt.Sprintf("%s hung with %d sensors; transactions that hung: %d; fault %s; %d other sensors went on; released, all were read", f.Bus, len(mine), hung, code, len(others))
-	return []Outcome{judged(4, happened, why), s.settle()}
+	return []Outcome{judged(4, happened, strings.Join(why, "; ")), s.settle()}
 }
 
 // chatterFor is how long an input chatters.
