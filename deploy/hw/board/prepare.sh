@@ -115,7 +115,8 @@ begin_checks() {
 	cat >"/etc/systemd/system/$CHECKS" <<-U
 		[Unit]
 		Description=Checks of fieldpost on this hardware; restores the board when they end
-		After=fieldpost.service network.target
+		# not After=fieldpost.service: restore.sh, which stops that, would wait for itself
+		After=network.target
 		CollectMode=inactive-or-failed
 		[Service]
 		Type=exec
