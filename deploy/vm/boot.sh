@@ -11,7 +11,7 @@
 # (10.0.2.15/24) and starts sshd.
 #
 #   WORK=DIR     where the parts are kept (~/.cache/fieldpost/vm)
-#   TIMEOUT=SEC  how long the machine may run (1200)
+#   TIMEOUT=SEC  how long the machine may run (2400)
 set -euo pipefail
 # shellcheck source=deploy/vm/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,7 +38,7 @@ RUN=$(mktemp -d "$WORK/run.XXXXXX")
 QEMU=''
 # shellcheck disable=SC2317  # called by the trap
 finish() {
-	[ -z "$QEMU" ] || kill "$QEMU" 2>/dev/null || true
+	[ -z "$QEMU" ] || kill -- "-$QEMU" 2>/dev/null || true
 	rm -rf "$RUN"
 }
 trap finish EXIT
@@ -56,25 +56,32 @@ case $MACHINE in
 virt)
 	board=(-M virt -cpu cortex-a72 -smp 2 -m 1024 -accel "tcg,thread=multi,tb-size=512" -serial "file:$RUN/console"
 		-drive "if=none,id=root,$root" -device "virtio-blk-pci,drive=root"
-		-device "virtio-blk-pci,drive=payload" -device virtio-rng-pci)
+		-device "virtio-blk-pci,drive=payload" -device virtio-rng-pci -device i6300esb -action watchdog=reset)
 	args="console=ttyAMA0 root=/dev/vda $args"
 	;;
 raspi3b) # its four processors are faster on one thread; its console is the second UART
 	board=(-M raspi3b -accel "tcg,thread=single,tb-size=512" -serial null -serial "file:$RUN/console"
 		-dtb "$IMAGE/bcm2837-rpi-3-b.dtb" -drive "if=sd,$root" -device "usb-storage,drive=payload"
-		-device "tmp105,id=tmp105,bus=i2c-bus.1,address=0x48")
+		-device "tmp105,id=tmp105,bus=i2c-bus.1,address=0x48" -device "tmp421,id=tmp421,bus=i2c-bus.1,address=0x4d"
+		-device "emc1413,id=emc1413,bus=i2c-bus.1,address=0x4c" -device "dps310,bus=i2c-bus.1,address=0x77"
+		-device "ds1338,bus=i2c-bus.1,address=0x68")
 	args="console=ttyS1,115200 root=/dev/mmcblk0 $args"
-	monitor="qom-set /machine/peripheral/tmp105 temperature 37500"
+	monitor="qom-set /machine/peripheral/tmp105 temperature 37500
+qom-set /machine/peripheral/tmp421 temperature0 21000
+qom-set /machine/peripheral/tmp421 temperature1 30000
+qom-set /machine/peripheral/emc1413 temperature0 22000"
 	;;
 *) die "no machine $MACHINE: virt or raspi3b" ;;
 esac
 
 say "booting"
 start=$SECONDS
-tools timeout "${TIMEOUT:-1200}" qemu-system-aarch64 "${board[@]}" "${network[@]}" -display none -monitor stdio \
+set -m # a process group of its own, which finish ends
+tools timeout --foreground "${TIMEOUT:-2400}" qemu-system-aarch64 "${board[@]}" "${network[@]}" -display none -monitor stdio \
 	-drive "if=none,id=payload,file=$RUN/payload.img,format=raw,cache=unsafe" \
 	-kernel "$IMAGE/kernel" -initrd "$IMAGE/initrd.gz" -append "$args" <<<"$monitor" >"$RUN/qemu.log" 2>&1 &
 QEMU=$!
+set +m
 wait "$QEMU" || { tail -3 "$RUN/qemu.log" >&2 && say "QEMU ended with an error"; }
 QEMU=''
 rm -rf "$PAYLOAD/out"

@@ -10,7 +10,7 @@ for _ in {1..300}; do
 	done
 	sleep 0.1
 done
-if ! mount "$disk" /payload || ! cd /payload; then
+if ! { mountpoint -q /payload || mount "$disk" /payload; } || ! cd /payload; then
 	echo "no payload"
 	systemctl --no-block --force poweroff
 	exit 1

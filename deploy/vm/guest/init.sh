@@ -19,6 +19,20 @@ $b mount -t ext4 -o rw,noatime "$root" /mnt || {
 	echo "no root file system"
 	$b poweroff -f
 }
+# What the package overlayroot does for Raspberry Pi OS: the root is read-only, and changes
+# are in memory.
+if [ -e /mnt/etc/bench-overlay ]; then
+	rw=/media/root-rw ro=/media/root-ro
+	$b mkdir -p $rw $ro
+	$b mount -o move /mnt $ro
+	$b mount -o remount,ro $ro
+	$b mount -t tmpfs tmpfs $rw
+	$b mkdir $rw/overlay $rw/overlay-workdir
+	$b mount -t overlay -o lowerdir=$ro,upperdir=$rw/overlay,workdir=$rw/overlay-workdir overlayroot /mnt
+	$b mkdir -p /mnt$rw /mnt$ro
+	$b mount -o move $rw /mnt$rw
+	$b mount -o move $ro /mnt$ro
+fi
 $b umount /proc /sys
 $b mount -o move /dev /mnt/dev
 exec $b switch_root /mnt /usr/lib/systemd/systemd

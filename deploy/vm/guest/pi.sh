@@ -24,6 +24,7 @@ export LABEL=pinctrl-bcm2835 RELEASE=bcm2835_pmx_free
 start() {
 	section "start on $(tr -d '\0' </proc/device-tree/model)"
 	cp fieldpost.yaml "$CONFIG"
+	kernel_drivers
 	check "the configuration is accepted" as_fieldpost fieldpost check -c "$CONFIG"
 	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 	watch_lines
@@ -39,6 +40,21 @@ start() {
 	true_clock
 }
 
+# kernel_drivers: loads those of the other chips that QEMU's board has on its bus
+kernel_drivers() {
+	local chip
+	for chip in "tmp421 0x4d" "emc1413 0x4c" "dps310 0x77" "ds1338 0x68"; do
+		echo "$chip" >/sys/bus/i2c/devices/i2c-1/new_device
+	done
+	udevadm settle
+	check "scan says which drivers hold addresses" scan_names tmp421 emc1403 dps310 rtc-ds1307
+}
+scan_names() {
+	local found name
+	found=$(as_fieldpost fieldpost scan)
+	for name; do grep -q "UU, belongs to the kernel's driver $name" <<<"$found" || { echo "$found" && return 1; }; done
+}
+
 names() {
 	section "lines by each kind of name, the I2C bus by its number"
 	ordered 22 "0 1" pump on
@@ -48,6 +64,11 @@ names() {
 	ordered 24 "0 1" fan on
 	ordered 24 "1 0" fan off
 	check "the temperature of the TMP105 arrives" within 60 message '.sensor == "soil" and .temperature == 37.5'
+	check "hwmon, tmp421: both temperatures arrive" within 60 message '.sensor == "k-tmp421" and .temperature_1 == 21 and .temperature_2 == 30'
+	check "hwmon, emc1413: a temperature arrives" within 60 message '.sensor == "k-emc1413" and .temperature == 22'
+	check "iio, dps310: temperature and pressure arrive" within 60 message '.sensor == "k-dps310" and .temperature and .pressure'
+	messages '.sensor == "k-dps310" or .sensor == "cpu"' | head -n 2 | sed 's/^/# /'
+	check "thermal: the processor's temperature arrives" within 60 message '.sensor == "cpu" and .temperature'
 	check "a missing chip is reported" within 60 message '.kind == "fault" and .sensor == "ghost" and .code == "no_answer"'
 }
 

@@ -63,12 +63,17 @@ after_reboot() {
 	check "orders work" order pump on --for 10m --wait 30s
 }
 
-power_cut() {
-	section "the power is cut, with mail waiting"
+# mail_waits: readings wait for the broker, which is stopped
+mail_waits() {
 	stop_broker
 	# the broker's own memory is not what is tested
 	sync /var/lib/broker/mosquitto.db
 	sleep 12
+}
+
+power_cut() {
+	section "the power is cut, with mail waiting"
+	mail_waits
 	before_reboot 2
 	echo after_power_cut >out/phase
 	sync -f out
@@ -82,12 +87,54 @@ after_power_cut() {
 	local run
 	run=$(cat out/run)
 	after_boot "power back"
+	mail_arrives "$run"
+	true_clock
+	within 30 message '.sensor == "soil" and .clock == null'
+	check "orders work" order pump on --wait 30s
+}
+
+# mail_arrives RUN: what waited when the run ended came out of the spool
+mail_arrives() {
+	local run=$1
 	check "readings of before the cut arrive, from the spool" within 60 message ".sensor == \"soil\" and .run == $run"
 	check "an uncertain gap tells that some may be missing" within 60 message ".kind == \"gap\" and .sensor == \"soil\" and .run == $run and .certain == false"
 	messages ".kind == \"gap\" and .run == $run" | sed 's/^/# /'
 	echo "# $(messages ".sensor == \"soil\" and .seq and .run == $run" | jq -s 'map(.seq) | unique | length') readings of run $run came out of the spool"
 	same "the spool was not damaged" '' "$(messages '.kind == "fault" and (.code | test("damaged|spool"))')"
+}
+
+# hardware_watchdog: as deploy/README.md tells it; QEMU's board has an i6300esb
+hardware_watchdog() {
+	section "systemd hangs: the hardware watchdog resets the board"
+	modprobe i6300esb
+	check "the board has a watchdog" within 30 test -c /dev/watchdog0
+	mkdir -p /etc/systemd/system.conf.d
+	printf '[Manager]\nRuntimeWatchdogSec=15s\n' >/etc/systemd/system.conf.d/watchdog.conf
+	check "systemd takes the setting" systemctl daemon-reexec
+	check "systemd feeds it" within 30 watchdog_is_fed
+	pump_on
+	mail_waits
+	before_reboot 3
+	echo after_watchdog >out/phase
+	sync -f out
+	# systemd's answer to this is to freeze
+	kill -SEGV 1
+	sleep 90
+	echo "the watchdog has not reset the board" >out/unreset
+	sync -f out
+	echo b >/proc/sysrq-trigger
+	sleep 60
+}
+watchdog_is_fed() { find /proc/1/fd -lname '/dev/watchdog*' | grep .; }
+
+after_watchdog() {
+	section "the watchdog has reset the board"
+	local run
+	run=$(cat out/run)
+	check "it was the watchdog" fails cat out/unreset
+	rm /etc/systemd/system.conf.d/watchdog.conf
+	after_boot "the watchdog's reset"
+	mail_arrives "$run"
 	true_clock
-	within 30 message '.sensor == "soil" and .clock == null'
 	check "orders work" order pump on --wait 30s
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # run.sh, in the test machine: fieldpost installed as on a board, its unit under
 # systemd, its sensors and pins the kernel's, its broker mosquitto with mutual TLS.
-# Everything is waited for, and every wait has an end. The machine reboots twice,
-# and run.sh is run in each boot.
+# Everything is waited for, and every wait has an end. The machine boots six
+# times, and run.sh is run in each boot.
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
 # shellcheck source=deploy/vm/guest/assert.sh
@@ -31,6 +31,8 @@ cd "$(dirname "$0")" || exit 1
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
 . ./power.sh
+# shellcheck source=deploy/vm/guest/storage.sh
+. ./storage.sh
 
 # how long the watchdog waits in these tests, in seconds
 export WATCHDOG=8
@@ -81,6 +83,15 @@ after_reboot)
 	;;
 after_power_cut)
 	after_power_cut
+	hardware_watchdog
+	;;
+after_watchdog)
+	after_watchdog
+	overlay_root
+	;;
+after_overlay) after_overlay ;;
+after_overlay_cut)
+	after_overlay_cut
 	board_tests
 	remove_package
 	cp /run/watch.log out/ 2>/dev/null
