@@ -5,7 +5,8 @@
 # guest/run.sh there; on a Pi as `make install` does, and runs guest/pi.sh. With -c it runs
 # guest/cost.sh instead, which measures. Exit code 0: all passed.
 #
-#   KEEP=DIR  leave the payload, the machine's console and its journal in DIR
+#   KEEP=DIR    leave the payload, the machine's console and its journal in DIR
+#   ONLY=PARTS  after the installation run only these functions of guest/*.sh: "counters board_tests"
 set -euo pipefail
 # shellcheck source=deploy/vm/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -71,7 +72,7 @@ package() {
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
-install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,counters,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ -n "$COST" ]; then
 	install -m 0755 "$HERE/guest/cost.sh" "$PAYLOAD/run.sh"
@@ -80,6 +81,7 @@ elif [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
 	install -m 0644 "$HERE"/guest/{fieldpost,kernel}.yaml "$PAYLOAD/"
 	install -m 0755 "$HERE"/guest/{mhz19,pms5003}.sh "$PAYLOAD/"
+	[ -z "${ONLY:-}" ] || echo "$ONLY" >"$PAYLOAD/only"
 	rehearsal "$PAYLOAD/rehearsal"
 	package v0.0.1 "$BINARY"
 	package v0.0.2 "$PAYLOAD/rehearsal"

@@ -191,6 +191,37 @@ func TestHardwareEdgesCount(t *testing.T) {
 	}
 }
 
+// Edges that nobody reads wait in the kernel, which keeps the latest and numbers all.
+func TestHardwareEdgeReader(t *testing.T) {
+	m := machine(t)
+	pull(t, 8, false)
+	in, err := m.EdgeReader(InputConfig{Line: "GPIO8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if edges, err := in.Read(nil); err != nil || len(edges) != 0 {
+		t.Errorf("a still line: %v, %v", edges, err)
+	}
+	for i := range 2000 {
+		pull(t, 8, i%2 == 0)
+	}
+	edges, err := in.Read(nil)
+	if err != nil || len(edges) != EdgesKept {
+		t.Fatalf("%d edges, %v", len(edges), err)
+	}
+	var sum, lost uint32
+	for i, e := range edges {
+		sum, lost = sum+1+e.Lost, lost+e.Lost
+		if i > 0 && (e.Lost > 0 || e.Mono < edges[i-1].Mono) {
+			t.Errorf("edge %d is %+v after %+v", i, e, edges[i-1])
+		}
+	}
+	if numbered := in.(*edgeReader).decoder.last; sum != numbered || lost == 0 {
+		t.Errorf("%d edges, %d of them lost; the kernel numbered %d", sum, lost, numbered)
+	}
+}
+
 // The kernel debounces: a short change is not an edge.
 func TestHardwareDebounce(t *testing.T) {
 	m := machine(t)
