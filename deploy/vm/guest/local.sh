@@ -14,6 +14,24 @@ status_says() {
 	jq -e "$1" <<<"$said"
 }
 
+# metrics_say LINE: the metrics at their address have this line
+metrics_say() {
+	local said
+	exec 4<>/dev/tcp/127.0.0.1/9108 || return 1
+	printf 'GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n' >&4
+	said=$(cat <&4)
+	exec 4>&-
+	grep -q "$1" <<<"$said" && return
+	echo "$said"
+	return 1
+}
+
+# metrics_address: they can be read at local.metrics, under the unit's limits
+metrics_address() {
+	check "anybody on the machine may read the metrics at their address" within 60 metrics_say '^fieldpost_link_connected 1'
+	check "with the values" within 60 metrics_say "^fieldpost_reading{sensor=\"$SENSOR\",quantity=\"temperature\",unit=\"Cel\"} [0-9]"
+}
+
 # turned_away COMMAND...: it fails, with the group to join
 turned_away() {
 	local said

@@ -69,6 +69,7 @@ first_boot() {
 	outage fan 24
 	crash
 	local_socket
+	metrics_address
 	reload
 	counters
 	credentials
