@@ -82,6 +82,8 @@ tools timeout --foreground "${TIMEOUT:-2400}" qemu-system-aarch64 "${board[@]}" 
 	-kernel "$IMAGE/kernel" -initrd "$IMAGE/initrd.gz" -append "$args" <<<"$monitor" >"$RUN/qemu.log" 2>&1 &
 QEMU=$!
 set +m
+# The parts as they begin, and what fails, for those who watch.
+tail --pid="$QEMU" -n +1 -F "$RUN/console" 2>/dev/null | grep -a --line-buffered -E '^(# |not ok )' &
 wait "$QEMU" || { tail -3 "$RUN/qemu.log" >&2 && say "QEMU ended with an error"; }
 QEMU=''
 rm -rf "$PAYLOAD/out"

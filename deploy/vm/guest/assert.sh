@@ -15,7 +15,7 @@ ok() {
 }
 not_ok() {
 	failed=$((failed + 1))
-	printf 'not ok %d - %s\n' $((passed + failed)) "$*"
+	printf 'not ok %d - %s\n' $((passed + failed)) "$*" | tee /dev/console || true
 }
 
 # check WHAT COMMAND...: passes where the command succeeds, or else shows what it printed
