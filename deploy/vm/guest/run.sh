@@ -29,6 +29,8 @@ cd "$(dirname "$0")" || exit 1
 . ./counters.sh
 # shellcheck source=deploy/vm/guest/credentials.sh
 . ./credentials.sh
+# shellcheck source=deploy/vm/guest/expander.sh
+. ./expander.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
@@ -74,6 +76,7 @@ first_boot() {
 	counters
 	credentials
 	kernel_sensors
+	expander
 	stop
 	upgrade_package
 	test_settings
