@@ -72,7 +72,7 @@ package() {
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
-install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,counters,expander,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,counters,expander,pwm,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ -n "$COST" ]; then
 	install -m 0755 "$HERE/guest/cost.sh" "$PAYLOAD/run.sh"

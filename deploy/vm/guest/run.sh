@@ -31,6 +31,8 @@ cd "$(dirname "$0")" || exit 1
 . ./credentials.sh
 # shellcheck source=deploy/vm/guest/expander.sh
 . ./expander.sh
+# shellcheck source=deploy/vm/guest/pwm.sh
+. ./pwm.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
