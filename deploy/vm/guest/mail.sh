@@ -93,8 +93,8 @@ outage() {
 	same "no reading is missing" '[]' "$(missing)"
 }
 
-# last_seq: the last sequence number received
-last_seq() { messages ".sensor == \"$SENSOR\" and .seq" | jq -s 'map(.seq) | max // 0'; }
+# last_seq: the last sequence number received, of the last run: each begins at 1
+last_seq() { messages ".sensor == \"$SENSOR\" and .seq" | jq -s '(map(.run) | max) as $run | map(select(.run == $run).seq) | max // 0'; }
 seq_beyond() { [ "$(last_seq)" -gt "$1" ]; }
 # missing: the sequence numbers that did not arrive, of all runs
 missing() { messages ".sensor == \"$SENSOR\" and .seq" | jq -sc '[.[] | [.run, .seq]] | unique | group_by(.[0]) | map(map(.[1]) | [range(.[0]; .[-1])] - .) | add'; }

@@ -18,11 +18,12 @@ install_package() {
 
 upgrade_package() {
 	section "the package is upgraded, with the pump on and mail waiting"
-	local before seq
+	local before run seq
 	pump_on
 	stop_broker
+	run=$(last_run)
 	seq=$(last_seq)
-	sleep 5
+	check "readings wait" within 60 status_says ".link.connected == false and (.sensors[] | select(.name == \"$SENSOR\") | .seq > $((seq + 3)))"
 	cp "$CONFIG" out/config.before
 	before=$(pid)
 	check "dpkg takes the next version, and asks nothing" dpkg_quietly -i "$(deb 2)"
@@ -34,7 +35,7 @@ upgrade_package() {
 	same "it is still enabled" enabled "$(systemctl is-enabled "$UNIT")"
 	check "the configuration is as it was edited" cmp "$CONFIG" out/config.before
 	start_broker
-	check "the mail that waited arrives" within 90 seq_beyond "$((seq + 3))"
+	check "the mail that waited arrives" within 90 message ".sensor == \"$SENSOR\" and .run == $run and .seq > $((seq + 3))"
 	same "no reading is missing" '[]' "$(missing)"
 	check "the version before it is taken, too" dpkg_quietly -i "$(deb 1)"
 	check "and starts" within 60 is_state active

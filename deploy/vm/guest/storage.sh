@@ -59,7 +59,7 @@ volatile_spool() {
 	at=$(cursor)
 	check "the unit starts" timeout 100 systemctl start "$UNIT"
 	check "check says that the spool is $1" says_volatile "$1"
-	check "so does the journal" within 10 logged_after "$at" "does not survive a power cut: it is $1"
+	check "so does the journal" within 60 logged_after "$at" "does not survive a power cut: it is $1"
 	check "so does doctor" shows "$1" "$(as_fieldpost fieldpost doctor -c "$CONFIG" 2>&1)"
 	true_clock
 	check "orders work" within 60 order pump off --wait 30s
