@@ -135,7 +135,7 @@ SENSOR_MODULES="lm75 jc42 tmp421 emc1403 ti-ads1015 bh1750 bmp280-i2c dps310 max
 install_modules() {
 	local base=$KERNEL/root/usr/lib/modules/$VERSION to=$1/usr/lib/modules/$VERSION f
 	# shellcheck disable=SC2086  # words
-	modfiles $DISK_MODULES virtio_rng virtio_net configfs autofs4 i2c-dev gpio-sim i2c-sim w1-sim spi-sim pwm-sim $SENSOR_MODULES \
+	modfiles $DISK_MODULES virtio_rng virtio_net configfs autofs4 i2c-dev gpio-sim i2c-sim w1-sim spi-sim pwm-sim dht-sim $SENSOR_MODULES \
 		i6300esb dwc2 usb-storage sd_mod i2c-bcm2835 bcm2835-rng bcm2835_wdt | while read -r f; do
 		install -D -m 0644 "$f" "$to/${f#"$base"/}"
 	done

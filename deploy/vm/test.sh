@@ -72,7 +72,7 @@ package() {
 		"$REPO/deploy/package/build.sh" "$PAYLOAD/packages-$1" "$PAYLOAD/bin" >/dev/null
 }
 
-install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,counters,expander,pwm,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
+install -m 0644 "$HERE"/guest/{assert,lines,trace,unit,install,mail,kernel,local,reload,credentials,counters,expander,pwm,drawer,pins,power,storage,package,figures}.sh "$HERE/guest/mosquitto.conf" "$PAYLOAD/"
 certificates "$PAYLOAD/certs"
 if [ -n "$COST" ]; then
 	install -m 0755 "$HERE/guest/cost.sh" "$PAYLOAD/run.sh"
@@ -81,6 +81,9 @@ elif [ "$MACHINE" = virt ]; then
 	install -m 0755 "$HERE/guest/run.sh" "$PAYLOAD/run.sh"
 	install -m 0644 "$HERE"/guest/{fieldpost,kernel}.yaml "$PAYLOAD/"
 	install -m 0755 "$HERE"/guest/{mhz19,pms5003}.sh "$PAYLOAD/"
+	# shellcheck disable=SC2016  # Markdown's own
+	awk '/^## / {drawer = /^## A first drawer/} drawer && /^```yaml/ {yaml = 1; next} yaml && /^```/ {exit} yaml' \
+		"$REPO/sensors/README.md" >"$PAYLOAD/drawer.yaml"
 	[ -z "${ONLY:-}" ] || echo "$ONLY" >"$PAYLOAD/only"
 	rehearsal "$PAYLOAD/rehearsal"
 	package v0.0.1 "$BINARY"

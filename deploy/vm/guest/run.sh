@@ -33,6 +33,8 @@ cd "$(dirname "$0")" || exit 1
 . ./expander.sh
 # shellcheck source=deploy/vm/guest/pwm.sh
 . ./pwm.sh
+# shellcheck source=deploy/vm/guest/drawer.sh
+. ./drawer.sh
 # shellcheck source=deploy/vm/guest/pins.sh
 . ./pins.sh
 # shellcheck source=deploy/vm/guest/power.sh
@@ -77,8 +79,10 @@ first_boot() {
 	reload
 	counters
 	credentials
+	drawer
 	kernel_sensors
 	expander
+	pwm
 	stop
 	upgrade_package
 	test_settings
