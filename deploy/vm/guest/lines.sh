@@ -24,8 +24,9 @@ kernel_keeps() { [ "${KERNEL_KEEPS:-no}" = yes ]; }
 changes() {
 	record | awk -v n="$1" '
 		$2 == "go" { go = $1 }
-		$2 == "line" && $3 == n { level = $4 }
-		$2 == "level" && $3 == n && $4 != level { level = $4; at[++count] = $1; to[count] = $4; by[count] = $5 }
+		$2 == "line" && $3 == n { level = $4; noted = 1 }
+		# what is recorded before the line is noted was there when `begin` looked at it
+		noted && $2 == "level" && $3 == n && $4 != level { level = $4; at[++count] = $1; to[count] = $4; by[count] = $5 }
 		END { for (i = 1; i <= count; i++) printf "%d %s %s\n", at[i] - go, to[i], by[i] }'
 }
 
