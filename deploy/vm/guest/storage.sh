@@ -43,7 +43,10 @@ after_overlay_cut() {
 
 	section "the spool in memory: on the overlay, and with /var on tmpfs"
 	systemctl stop "$UNIT"
+	sed -i "\\| /var/lib/$UNIT |d" /etc/fstab # a start of the unit would mount it again
+	systemctl daemon-reload
 	umount "/var/lib/$UNIT"
+	same "the spool is on the overlay" overlayfs "$(stat -f -c %T "/var/lib/$UNIT")"
 	volatile_spool "on an overlay whose changes are in memory"
 	systemctl stop "$UNIT"
 	mount -t tmpfs -o mode=0755 tmpfs /var/lib
