@@ -168,7 +168,7 @@ whole() {
 	secret "nor the name of the board" trial-board
 	secret "nor an address of it" "10\.0\.2\.15\|$(board 'cat /sys/class/net/e*/address')"
 	secret "nor its machine id" "$(board 'cat /etc/machine-id')"
-	check "it has the figures" grep -q 'PSS [0-9]' whole.txt
+	if [ -z "${ONLY:-}" ]; then check "it has the figures" grep -q 'PSS [0-9]' whole.txt; fi
 }
 secret() { same "$1" '' "$(grep -n -e "$2" whole.txt)"; }
 
