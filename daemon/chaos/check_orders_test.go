@@ -69,6 +69,7 @@ func (b *checker) wrongAnswer(e *sentOrder) string {
 		"expired":        known && !at.Before(e.expires.Truncate(time.Millisecond)) || e.page && e.stepped,
 		"clock_unsynced": e.unsynced,
 		"too_far_ahead":  e.stepped,
+		"forgotten":      b.wasOff,
 		"no_ledger":      e.failed,
 		"overtaken":      e.weak || e.repeated, // otherwise one comes after the other
 		"stopping":       e.stopped,

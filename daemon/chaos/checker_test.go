@@ -88,6 +88,7 @@ type checker struct {
 	diskDown     bool          // the daemon reports it as unavailable
 	ledgerDown   bool          // likewise
 	flood        bool          // the daemon reports a flood, in which refused and repeated orders are only counted
+	wasOff       bool          // the clock was wrong at some time, so expiries may have been forgotten too early
 	weakFrom     time.Duration // since when one of the three is set; 0 if none is
 	dial, before clockDial     // the clock's setting, and the one before, until the daemon confirms
 	silent       bool          // the daemon's reports have ended

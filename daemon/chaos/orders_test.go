@@ -155,6 +155,7 @@ func (b *checker) address(thing, topic string) {
 
 // mark records the present faults with every order that has no answer yet.
 func (b *checker) mark() {
+	b.wasOff = b.wasOff || b.dial.off != 0 || b.before.off != 0
 	for _, e := range b.current {
 		e.shaky = e.shaky || b.weakFrom != 0
 		e.counted = e.counted || b.flood
