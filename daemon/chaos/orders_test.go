@@ -65,6 +65,9 @@ func (a *reply) same(b *reply, late bool) bool {
 	x.Thing, y.Thing = "", "" // the daemon may have been renamed
 	if late || x.Clock != y.Clock || x.Reason == "clock_unsynced" {
 		x.Time, y.Time, x.Clock, y.Clock = "", "", "", "" // filled in when the answer is sent
+		if x.Reason == "expired" {
+			x.Hint, y.Hint = "", "" // it has the time; a refusal is forgotten when the order has expired, and given anew
+		}
 	}
 	return x == y
 }
