@@ -62,13 +62,11 @@ virt)
 raspi3b) # its four processors are faster on one thread; its console is the second UART
 	board=(-M raspi3b -accel "tcg,thread=single,tb-size=512" -serial null -serial "file:$RUN/console"
 		-dtb "$IMAGE/bcm2837-rpi-3-b.dtb" -drive "if=sd,$root" -device "usb-storage,drive=payload"
-		-device "tmp105,id=tmp105,bus=i2c-bus.1,address=0x48" -device "tmp421,id=tmp421,bus=i2c-bus.1,address=0x4d"
+		-device "tmp105,id=tmp105,bus=i2c-bus.1,address=0x48"
 		-device "emc1413,id=emc1413,bus=i2c-bus.1,address=0x4c" -device "dps310,bus=i2c-bus.1,address=0x77"
 		-device "ds1338,bus=i2c-bus.1,address=0x68")
 	args="console=ttyS1,115200 root=/dev/mmcblk0 $args"
 	monitor="qom-set /machine/peripheral/tmp105 temperature 37500
-qom-set /machine/peripheral/tmp421 temperature0 21000
-qom-set /machine/peripheral/tmp421 temperature1 30000
 qom-set /machine/peripheral/emc1413 temperature0 22000"
 	;;
 *) die "no machine $MACHINE: virt or raspi3b" ;;
