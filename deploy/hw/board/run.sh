@@ -136,7 +136,7 @@ after_reboot_here() {
 	RECORDER=$RECORDER-boot
 	printf 'skip 0\n' >$MARKS
 	TRACE=''
-	check "the recorder runs" systemctl is-active "$RECORDER"
+	check "the recorder runs" within 60 systemctl is-active "$RECORDER"
 	came_up
 	went 22 "1 0" "reboot, pull unsafe"
 	went 23 "0 1" "reboot, active low, pull unsafe"
