@@ -184,6 +184,9 @@ func (j *File) Append(payloads ...[]byte) error {
 	if err == nil {
 		err = j.dir.Same()
 	}
+	if err == nil { // the file may have been removed before it was opened, and so be a new one
+		err = j.isLongLocked(j.size + int64(len(b)))
+	}
 	if err != nil {
 		return j.wrap("append to", err)
 	}
@@ -197,15 +200,19 @@ func (j *File) appendableLocked() error {
 	if err := j.usable(); err != nil {
 		return err
 	}
-	switch n, err := j.dir.Size(j.name); {
-	case !j.sound:
+	if !j.sound {
 		return errors.New("an earlier write failed")
-	case err != nil:
-		return err
-	case n != j.size:
-		return fmt.Errorf("file has %d bytes, and %d were written", n, j.size)
 	}
-	return nil
+	return j.isLongLocked(j.size)
+}
+
+// isLongLocked returns nil if the file has want bytes.
+func (j *File) isLongLocked(want int64) error {
+	n, err := j.dir.Size(j.name)
+	if err == nil && n != want {
+		err = fmt.Errorf("file has %d bytes, and %d were written", n, want)
+	}
+	return err
 }
 
 // Rewrite replaces everything in the file with entries, and returns when that is on disk.

@@ -349,3 +349,29 @@ func TestResume(t *testing.T) {
 		t.Errorf("appended to a file that has changed: %v", err)
 	}
 }
+
+// Somebody removes the file between two steps of Append. The entry is not reported as being on
+// disk with those before it, which are gone.
+func TestFileRemovedWhileItIsAppendedTo(t *testing.T) {
+	d := durabletest.New()
+	j := newFile(d)
+	if err := j.Rewrite(texts("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	d.Failing(func(op, name string) error {
+		if op == "add" {
+			delete(d.Names, name)
+		}
+		return nil
+	})
+	if err := j.Append([]byte("c")); err == nil || !strings.Contains(err.Error(), "bytes, and") {
+		t.Errorf("got %v", err)
+	}
+	d.Failing(nil)
+	if err := j.Rewrite(texts("a", "b", "c")); err != nil {
+		t.Error(err)
+	}
+	if got, damage := newFile(d).all(t); len(got) != 3 || damage != (Damage{}) {
+		t.Errorf("holds %q, %+v", got, damage)
+	}
+}

@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 
 	"fieldpost/daemon/durable"
@@ -38,7 +40,7 @@ func (c *compactor) compact(g *segment) error {
 	group := c.groupLocked(g)
 	st.mu.Unlock()
 	if group == nil {
-		return w.removeGarbage() // nothing in it is needed, or it is gone
+		return w.removeGarbage() // nothing in it is needed, or it is gone or cannot be read
 	}
 	first := group[0]
 	fresh := &segment{class: first.class, run: first.run, number: first.number, off: first.off}
@@ -46,7 +48,8 @@ func (c *compactor) compact(g *segment) error {
 	for _, x := range group {
 		data, err := readSegment(w.disk, x, x.size)
 		if err != nil {
-			return err
+			c.spare(x, err)
+			return nil
 		}
 		b = c.copyNeeded(fresh, x, data, b)
 	}
@@ -65,6 +68,19 @@ func (c *compactor) compact(g *segment) error {
 	c.credit -= int64(len(b))
 	c.exchange(group, fresh, int64(len(b)))
 	return w.removeGarbage()
+}
+
+// spare records that a segment cannot be rewritten, because its file was removed or cannot be
+// read. That must not keep other entries from the disk. The reader reports what is lost once
+// it needs the segment, or a gap does when the segment is dropped.
+func (c *compactor) spare(g *segment, err error) {
+	c.w.o.Log.Warn("segment of the spool cannot be read; it is not rewritten", "dir", c.w.o.Dir, "file", g.file(), "err", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.w.dir.verify.Store(true) // whoever removed this file may have removed others
+	}
+	c.st.mu.Lock()
+	defer c.st.mu.Unlock()
+	g.noRewrite = true
 }
 
 // recordExchange durably records which segments the new file replaces. If the first of them
@@ -96,14 +112,14 @@ func (c *compactor) recordExchange(group []*segment, fresh *segment) error {
 func (c *compactor) groupLocked(g *segment) []*segment {
 	segs := c.st.logs[g.class].segs
 	k := slices.Index(segs, g)
-	if k < 0 || g.live == 0 {
+	if k < 0 || g.live == 0 || g.noRewrite {
 		return nil
 	}
 	size := g.size * int64(g.live) / int64(max(g.frames, 1)) // approximately what is left of it
 	group := []*segment{g}
 	for k--; k >= 0; k-- {
 		x := segs[k]
-		if x.damaged || x.run != g.run || x.off != g.off || x.live == 0 || slices.Contains(c.w.repairs.torn, x) ||
+		if x.damaged || x.noRewrite || x.run != g.run || x.off != g.off || x.live == 0 || slices.Contains(c.w.repairs.torn, x) ||
 			x.size > 2*size || x.size+size > segmentSize || !c.affords(x.size+size) || c.isTooLong(x, g) {
 			break
 		}

@@ -167,7 +167,7 @@ func pressureLocked(st *store) (p pressure, over bool) {
 			for _, x := range g.sums {
 				p.use[x.sensor] += x.bytes
 			}
-			if !g.damaged && l.active != g && g.live > 0 && g.live <= g.frames/2 && (p.compact == nil || g.live*p.compact.frames < p.compact.live*g.frames) {
+			if !g.damaged && !g.noRewrite && l.active != g && g.live > 0 && g.live <= g.frames/2 && (p.compact == nil || g.live*p.compact.frames < p.compact.live*g.frames) {
 				p.compact = g
 			}
 		}
@@ -245,7 +245,7 @@ func (m *limiter) makeRoom() (dropped bool, err error) {
 }
 
 // dropExcess drops from a segment the entries of sensors that exceed their share. If it has
-// no others, or if the rest may not be rewritten, it drops the whole segment.
+// no others, or if the rest may not or cannot be rewritten, it drops the whole segment.
 func (m *limiter) dropExcess(p pressure) error {
 	g, rest := p.drop, int64(0)
 	for _, x := range g.sums {
@@ -253,7 +253,7 @@ func (m *limiter) dropExcess(p pressure) error {
 			rest += x.bytes
 		}
 	}
-	if rest == 0 || g.damaged || !m.w.compactor.affords(rest) {
+	if rest == 0 || g.damaged || g.noRewrite || !m.w.compactor.affords(rest) {
 		return m.w.drop(g, reasonFull, nil)
 	}
 	if err := m.w.drop(g, reasonFull, p.exceeds); err != nil {

@@ -262,7 +262,9 @@ func (r *repairs) seal() error {
 		if r.isGone(g) {
 			continue
 		}
-		if err := r.sealSegment(g); err != nil {
+		if err := r.sealSegment(g); errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed; the reader reports what that costs
+		} else if err != nil {
 			return fmt.Errorf("seal segment %q: %w", g.file(), err)
 		}
 	}
@@ -271,10 +273,14 @@ func (r *repairs) seal() error {
 }
 
 func (r *repairs) sealSegment(g *segment) error {
-	if !g.damaged {
-		if err := r.disk.Truncate(g.file(), g.synced); err != nil {
-			return err
-		}
+	var err error
+	if g.damaged {
+		_, err = r.disk.Size(g.file()) // a missing file must not be created
+	} else {
+		err = r.disk.Truncate(g.file(), g.synced)
+	}
+	if err != nil {
+		return err
 	}
 	f, err := r.disk.Append(g.file())
 	if err != nil {

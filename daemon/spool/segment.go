@@ -64,6 +64,7 @@ type segment struct {
 	damaged    bool // set aside instead of removed when it is no longer needed
 	corrupt    ids  // entries that cannot be decoded although their frames are intact
 	readErrors int  // how often reading it has failed in a row
+	noRewrite  bool // its file could not be read, so it is not rewritten: it stays, or goes whole
 }
 
 // add records that the segment contains an entry of a sensor, with a frame of that many

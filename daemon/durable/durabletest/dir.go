@@ -207,6 +207,9 @@ func (d *Dir) Truncate(name string, size int64) error {
 		return err
 	}
 	f := d.Names[name]
+	if f == nil {
+		return fs.ErrNotExist
+	}
 	f.B = f.B[:size]
 	f.Good = min(f.Good, len(f.B))
 	return nil

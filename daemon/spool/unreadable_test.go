@@ -1,0 +1,144 @@
+package spool
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fieldpost/daemon/clock"
+	"fieldpost/daemon/message"
+)
+
+// spoiled are ways in which a file that is not being written comes to harm.
+var spoiled = map[string]func(d *memDisk, name string){
+	"removed":    func(d *memDisk, name string) { _ = d.Remove(name) },
+	"unreadable": func(d *memDisk, name string) { d.Failing(only("read", name, errIO)) },
+}
+
+// In an outage the spool is full and rewrites its segments, to keep what the sensors below
+// their share have. One of these files was removed or cannot be read. The rest still goes to
+// the disk, and each entry comes, or a gap tells of it: of this run, and after a kill.
+func TestSegmentThatCannotBeRewritten(t *testing.T) {
+	for what, spoil := range spoiled {
+		for _, number := range []int{1, 2} {
+			for _, kills := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %d, killed %v", what, number, kills), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { rewriteSpoiled(t, spoil, number, kills) })
+				})
+			}
+		}
+	}
+}
+
+func rewriteSpoiled(t *testing.T, spoil func(*memDisk, string), number int, kills bool) {
+	r := newRig(t, newMemDisk(), Options{AtRisk: time.Second, MaxBytes: 1 << 20, RuntimeDir: memoryDir(t), Sensors: []string{"door", "gate"}}).start()
+	add := func(rounds int) {
+		for range rounds {
+			r.add(message.Edge, "door")
+			r.addAll(message.Edge, "gate", 200)
+			wait(2 * time.Second)
+		}
+	}
+	add(55)
+	name := fmt.Sprintf("edges-1-%d.seg", number)
+	if len(r.d.Files("edges-1-", segmentExt)) <= number || r.d.Data(name) == nil {
+		t.Fatalf("files: %q", r.d.Files("", ""))
+	}
+	acked := map[string]*ids{"door": {}, "gate": {}}
+	given := r.takeItems(all)
+	for k, x := range given {
+		if k%3 != 0 { // so that it is worth while to rewrite each file
+			r.s.Ack(x.ID)
+			acked[x.Record.Sensor].add(x.Record.Seq, x.Record.Seq+1)
+		}
+	}
+	r.s.Rewind()
+	wait(2 * time.Second)
+	spoil(r.d, name)
+	add(45)
+	wait(3 * time.Second)
+	if st := r.s.Backlog(); st.AtRisk != 0 || !r.s.Stats().Disk {
+		t.Errorf("%d are at risk, disk %v", st.AtRisk, r.s.Stats().Disk)
+	}
+	for range 10 { // of what is only on disk the last stays in memory
+		r.add(message.Edge, "door")
+	}
+	wait(3 * time.Second)
+	if kills {
+		r = r.killed(nil)
+	}
+	r.checkDoorAndGate(acked, 110, 20000)
+	if err := r.stopAndClose(); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkDoorAndGate takes everything that is left, and acknowledges it. It finds all edges of
+// both sensors that were not acknowledged before once, or in a gap.
+func (r *rig) checkDoorAndGate(acked map[string]*ids, door, gate uint64) {
+	r.t.Helper()
+	there, told := map[string]*ids{"door": {}, "gate": {}}, map[string]*ids{"door": {}, "gate": {}}
+	for range 10 { // an unreadable file is tried again before it is given up
+		for _, x := range r.takeItems(all) {
+			r.s.Ack(x.ID)
+			n := x.Record
+			switch c := claim(n); {
+			case n.Kind == message.Gap && n.Sensor != "" && c.open:
+				told[n.Sensor].add(c.lo, 1<<20)
+			case n.Kind == message.Gap && n.Sensor != "":
+				told[n.Sensor].add(c.lo, c.hi+1)
+			case n.Kind == message.Edge && there[n.Sensor].has(n.Seq):
+				r.t.Errorf("%s:%d comes twice", n.Sensor, n.Seq)
+			case n.Kind == message.Edge:
+				there[n.Sensor].add(n.Seq, n.Seq+1)
+			}
+		}
+		if r.stop != nil {
+			wait(time.Second)
+		}
+	}
+	for sensor, until := range map[string]uint64{"door": door, "gate": gate} {
+		missing := 0
+		for n := uint64(1); n <= until; n++ {
+			if !acked[sensor].has(n) && !there[sensor].has(n) && !told[sensor].has(n) {
+				missing++
+			}
+		}
+		if missing > 0 {
+			r.t.Errorf("%d of %s are missing without a gap", missing, sensor)
+		}
+	}
+}
+
+// A killed run leaves a segment whose end was not synced. It is removed while the disk does
+// not let the next run begin. Once the disk works, all else is written.
+func TestTornSegmentIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Minute, Clock: clock.Fake()}
+		r := newRig(t, newMemDisk(), o).start()
+		for range 30 {
+			r.add(message.Reading, "air")
+			wait(200 * time.Millisecond)
+		}
+		wait(2 * time.Second)
+		left := r.crash(r.d.Kill())
+		torn := left.Files("samples-1-", segmentExt)
+		if len(torn) != 1 {
+			t.Fatalf("files: %q", left.Files("", ""))
+		}
+		left.Failing(only("sync", torn[0], errIO))
+		r = newRig(t, left, o).start()
+		wait(2 * time.Second)
+		_ = left.Remove(torn[0])
+		left.Failing(nil)
+		r.add(message.Reading, "air")
+		wait(2 * time.Minute)
+		if st := r.s.Backlog(); st.AtRisk != 0 || !r.s.Stats().Disk {
+			t.Errorf("%d are at risk, disk %v; %s", st.AtRisk, r.s.Stats().Disk, r.detail)
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
+}
