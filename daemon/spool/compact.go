@@ -47,14 +47,16 @@ func (c *compactor) compact(g *segment) error {
 	b := first.header()
 	for _, x := range group {
 		data, err := readSegment(w.disk, x, x.size)
+		if err == nil {
+			b, err = c.copyNeeded(fresh, x, data, b)
+		}
 		if err != nil {
 			c.spare(x, err)
 			return nil
 		}
-		b = c.copyNeeded(fresh, x, data, b)
 	}
 	if fresh.frames == 0 {
-		return w.removeGarbage()
+		return w.removeGarbage() // all was acknowledged meanwhile
 	}
 	if err := c.recordExchange(group, fresh); err != nil {
 		return err
@@ -70,9 +72,10 @@ func (c *compactor) compact(g *segment) error {
 	return w.removeGarbage()
 }
 
-// spare records that a segment cannot be rewritten, because its file was removed or cannot be
-// read. That must not keep other entries from the disk. The reader reports what is lost once
-// it needs the segment, or a gap does when the segment is dropped.
+// spare records that a segment cannot be rewritten, because its file was removed, cannot be
+// read, or does not have all that is needed. That must not keep other entries from the disk.
+// The reader reports what is lost once it needs the segment, or a gap does when the segment is
+// dropped.
 func (c *compactor) spare(g *segment, err error) {
 	c.w.o.Log.Warn("segment of the spool cannot be read; it is not rewritten", "dir", c.w.o.Dir, "file", g.file(), "err", err)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,14 +139,15 @@ func (c *compactor) isTooLong(first, last *segment) bool {
 	return c.st.o.MaxAge > 0 && (!known || d > c.st.o.MaxAge/8)
 }
 
-// copyNeeded appends the frames of g that are still needed to b, and adds them to
-// fresh.
-func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
+// copyNeeded appends the frames of g that are still needed to b, and adds them to fresh. It
+// fails if any of them is not in data: the file that replaces g would hide that loss.
+func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) ([]byte, error) {
 	st := c.st
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	l := st.logs[g.class]
 	keep := st.heldLocked(g.class)
+	missing := g.hi - g.lo - l.done.count(g.lo, g.hi) + keep.count(g.lo, g.hi)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		id := g.off + at.Seq
@@ -152,13 +156,17 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) []byte {
 		}
 		h, ok := peek(at.Payload)
 		if !ok {
-			continue // the reader handles what it cannot read
+			return nil, errForm
 		}
+		missing--
 		b = durable.AppendFrame(b, at.Seq, at.Payload)
 		fresh.syncedUntil = id + 1
 		fresh.add(string(h.sensor), h.run, h.seq, durable.FrameLen(at.Payload))
 	}
-	return b
+	if missing > 0 {
+		return nil, errMissing
+	}
+	return b, nil
 }
 
 // exchange makes the first segment of a group replace all: its file is the new one.

@@ -465,6 +465,14 @@ func (s *ids) within(lo, hi uint64) []span {
 	return out
 }
 
+// count returns how many ids from lo up to but not including hi are in the set.
+func (s *ids) count(lo, hi uint64) (n uint64) {
+	for _, x := range s.within(lo, hi) {
+		n += x.hi - x.lo
+	}
+	return n
+}
+
 // without returns the parts of the set from lo up to but not including hi that
 // are not in other.
 func (s *ids) without(lo, hi uint64, other *ids) []span {

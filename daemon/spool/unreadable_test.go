@@ -14,6 +14,14 @@ import (
 var spoiled = map[string]func(d *memDisk, name string){
 	"removed":    func(d *memDisk, name string) { _ = d.Remove(name) },
 	"unreadable": func(d *memDisk, name string) { d.Failing(only("read", name, errIO)) },
+	"emptied":    func(d *memDisk, name string) { _ = d.Truncate(name, 0) },
+	"cut":        func(d *memDisk, name string) { _ = d.Truncate(name, int64(len(d.Data(name))/2)) },
+	"begun late": func(d *memDisk, name string) { d.Put(name, d.Data(name)[segmentSize/2:]) },
+	"overwritten": func(d *memDisk, name string) {
+		b := d.Data(name)
+		clear(b[segmentSize/4 : segmentSize/2])
+		d.Put(name, b)
+	},
 }
 
 // In an outage the spool is full and rewrites its segments, to keep what the sensors below
