@@ -145,8 +145,14 @@ func (d *driver) notReady(err error) (waits bool, _ error) {
 	return waits, err
 }
 
-// open opens the chip and checks that the filters fit it.
+// open opens the chip and checks that the filters fit it. If that fails, also by a panic, no
+// bus stays open.
 func (d *driver) open() error {
+	defer func() {
+		if d.sensor == nil {
+			d.board.CloseAll()
+		}
+	}()
 	s, err := d.chip.Open(pausingBoard{d.board, d}, d.config)
 	if err != nil {
 		return err
@@ -164,10 +170,12 @@ func (d *driver) open() error {
 	return nil
 }
 
-// close closes the sensor. Closing it again does nothing.
+// close closes the sensor, and its bus even if the driver panics. Closing it again does
+// nothing.
 func (d *driver) close() error {
 	s := d.sensor
 	d.sensor = nil // even if Close panics
+	defer d.board.CloseAll()
 	if s == nil {
 		return nil
 	}

@@ -12,6 +12,8 @@ import (
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/task"
 	"fieldpost/sensors"
+	"fieldpost/sensors/board"
+	"fieldpost/sensors/sim"
 )
 
 // A driver that panics raises a fault of its sensor. The stack is logged once, and the chip
@@ -55,6 +57,34 @@ func TestPanics(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+// A driver that panics again and again leaves no bus open: after some days of that, the
+// process would have no descriptors left, and no other sensor could be opened.
+func TestPanicsLeaveNoBusOpen(t *testing.T) {
+	for what, opens := range map[string]bool{"open": false, "sense and close": true} {
+		b := sim.New()
+		bus := b.AddBus("i2c-1")
+		chip := sensors.Chip{Name: "chip", Quantities: quantities, Open: func(b board.Board, c sensors.Config) (sensors.Sensor, error) {
+			if _, err := b.Bus("i2c-1"); err != nil {
+				return nil, err
+			}
+			if !opens {
+				panic("open")
+			}
+			f := &fake{sense: func(int) ([]sensors.Field, error) { panic("sense") }, shut: func(int) error { panic("close") }}
+			return &fakeSensor{f: f}, nil
+		}}
+		r := newRunner(&Options{Board: b}, nil, sensors.Config{Name: "a"}, chip, nil)
+		for range 1000 {
+			if _, err := r.driver.readGuarded(clock.Fake()); err == nil {
+				t.Fatal("it did not panic")
+			}
+			if n := bus.Handles(); n > 1 { // one while the sensor that panicked is not closed yet
+				t.Fatalf("panics in %s: %d handles are open", what, n)
+			}
+		}
+	}
 }
 
 func TestPanicInDetail(t *testing.T) {

@@ -45,6 +45,14 @@ func (r *Resting) Rest() {
 	}
 }
 
+// CloseAll closes for good every bus that was opened and not closed: a driver that panics
+// leaves its bus open.
+func (r *Resting) CloseAll() {
+	for b := range r.buses {
+		_ = b.Close() // nobody uses it any more
+	}
+}
+
 // restingBus is a bus of a Resting board.
 type restingBus struct {
 	r    *Resting
