@@ -26,10 +26,13 @@ type PWMConfig struct {
 // has no handle: the kernel goes on with what was set last when the process ends.
 type PWM interface {
 	// Set sets for how long the channel is active in each period, and everything else that
-	// somebody may have changed.
+	// somebody may have changed. The error wraps [ErrAbsent] and [syscall.ENODEV] if the
+	// channel is gone: its chip was unplugged, or somebody has given the channel back to the
+	// kernel (unexport). Only a new request brings it back.
 	Set(on time.Duration) error
 	// On reads from the kernel for how long it is active in each period of the
-	// configuration's length. It is the kernel's own record: no driver asks its chip.
+	// configuration's length. It is the kernel's own record: no driver asks its chip. Its
+	// errors are those of Set.
 	On() (time.Duration, error)
 }
 
@@ -205,6 +208,15 @@ func (p *pwmChannel) wrap(verb string, err error) error {
 	return fmt.Errorf("%s PWM channel %s: %w", verb, p.id, err)
 }
 
+// gone is wrap for a channel that was exported. If its files are missing now, or belong to a
+// device that the kernel has removed, they never work again.
+func (p *pwmChannel) gone(verb string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
+		return fmt.Errorf("%s PWM channel %s: %w: its chip was unplugged, or another program has unexported it (%w)", verb, p.id, ErrAbsent, syscall.ENODEV)
+	}
+	return p.wrap(verb, err)
+}
+
 // attributes are a channel's.
 type attributes struct {
 	period, duty int64 // nanoseconds
@@ -227,7 +239,7 @@ func (p *pwmChannel) read() (a attributes, err error) {
 	}
 	a = attributes{period: number("period"), duty: number("duty_cycle"), inversed: text("polarity") == "inversed", enabled: text("enable") == "1"}
 	if err != nil {
-		return attributes{}, p.wrap("read", err)
+		return attributes{}, p.gone("read", err)
 	}
 	return a, nil
 }
@@ -267,7 +279,7 @@ func (p *pwmChannel) Set(on time.Duration) error {
 	}
 	for _, s := range steps {
 		if err := p.files.write(filepath.Join(p.dir, s.name), s.value); err != nil {
-			return p.wrap("set", fmt.Errorf("%s to %s: %w", s.name, s.value, err))
+			return p.gone("set", fmt.Errorf("%s to %s: %w", s.name, s.value, err))
 		}
 	}
 	return nil

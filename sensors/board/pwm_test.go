@@ -208,6 +208,31 @@ func TestPWMKeeps(t *testing.T) {
 	}
 }
 
+// A channel that another program has unexported, or whose chip was unplugged, is gone: its
+// user must request it again, and that works.
+func TestPWMThatIsGone(t *testing.T) {
+	k := newPWMKernel(t, 2)
+	c := PWMConfig{Channel: "fe20c000.pwm:1", Period: fast, On: fast / 2}
+	p, err := k.open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(k.pwms, 1)
+	_, read := p.On()
+	for _, err := range []error{p.Set(0), read} {
+		if !errors.Is(err, ErrAbsent) || !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("got %v, want that it is gone", err)
+		}
+	}
+	c.On = 0
+	if p, err = k.open(c); err != nil {
+		t.Fatal(err)
+	}
+	if on, err := p.On(); on != 0 || err != nil || !k.pwms[1].enabled {
+		t.Errorf("after another request: %v, %v, %+v", on, err, k.pwms[1])
+	}
+}
+
 func TestPWMThatIsNotThere(t *testing.T) {
 	k := newPWMKernel(t, 2)
 	k.taken[1] = true
