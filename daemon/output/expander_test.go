@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,27 @@ func TestExpanderLosesAKeptLevel(t *testing.T) {
 			t.Error("the fan is not on")
 		}
 		n.wantFaults("fan level_lost cleared")
+	})
+}
+
+// A chip that is unplugged ends what was scheduled: when it is back, its outputs begin at
+// their initial levels, and no earlier order changes them.
+func TestUnpluggedExpanderEndsWhatWasScheduled(t *testing.T) {
+	onEachKind(t, func(t *testing.T, b *sim.Board, e *sim.Expander) {
+		n := open(t, b, Config{Name: "valve", Pin: "relays:0", Safe: SafeKeep, Initial: InitialOff})
+		defer n.run()()
+		n.do("valve", ActionOn, 0)
+		n.do("valve", ActionOff, 10*time.Minute) // then on again
+		b.Line("relays:0").Fail(syscall.ENODEV)
+		n.after(2 * checkEvery)
+		b.Line("relays:0").Fail(nil)
+		n.after(retryMost)
+		if s := n.bank.States()[0]; s.Err != nil || s.Cause != CauseInitial {
+			t.Errorf("not requested again: %+v", s)
+		}
+		n.after(10 * time.Minute)
+		n.wantWire("relays:0", Off)
+		n.wantEvents()
 	})
 }
 

@@ -389,10 +389,11 @@ func (p *pin) driveFailed(level, back Level, w why, err error) {
 }
 
 // lineVanished closes a line whose chip was unplugged: its handle will never work again.
-// Run requests the line again.
+// Run requests the line again, at its initial level. What an order had scheduled for later
+// ends with the old line.
 func (p *pin) lineVanished(err error) {
 	line := p.line
-	p.line, p.owed, p.onSince = nil, owed{}, time.Time{}
+	p.line, p.owed, p.scheduled, p.onSince = nil, owed{}, scheduledLevel{}, time.Time{}
 	p.id.Store(nil)
 	p.stored.Store(false)
 	p.requestFailed(errors.Join(err, line.release()), time.Now())
