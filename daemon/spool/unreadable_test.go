@@ -119,6 +119,91 @@ func (r *rig) checkDoorAndGate(acked map[string]*ids, door, gate uint64) {
 	}
 }
 
+// A part of a segment is lost while the disk is full, so that the gap about it cannot be
+// written. The reader does not read that file again and again meanwhile, and what comes after
+// it is sent.
+func TestSegmentIsLostWhileTheDiskIsFull(t *testing.T) {
+	for what, spoil := range spoiled {
+		for _, class := range []string{"samples", "edges", "events"} {
+			t.Run(class+" "+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { loseWhileFull(t, spoil, class+"-1-1.seg") })
+			})
+		}
+	}
+}
+
+func loseWhileFull(t *testing.T, spoil func(*memDisk, string), name string) {
+	o := Options{AtRisk: time.Second}
+	r := newRig(t, newMemDisk(), o).start()
+	for range 5000 {
+		r.add(message.Reading, "air")
+		r.add(message.Edge, "door")
+		r.appendRecord(message.Record{Kind: message.Answer})
+	}
+	wait(3 * time.Second)
+	r = newRig(t, r.crash(r.d.Kill()), o).start()
+	wait(3 * time.Second)
+	if len(r.d.Data(name)) < segmentSize/4*3 {
+		t.Fatalf("files: %q", r.d.Files("", ""))
+	}
+	spoil(r.d, name)
+	unreadable := r.d.Fail
+	r.d.Failing(func(op, name string) error {
+		if unreadable != nil && unreadable(op, name) != nil {
+			return errIO
+		}
+		return full(op, name)
+	})
+	reads, items := r.d.Reads, r.takeItems(all)
+	for range 20 {
+		wait(time.Second)
+		items = append(items, r.takeItems(all)...)
+	}
+	if n := r.d.Reads - reads; n > 60 {
+		t.Errorf("%d reads", n)
+	}
+	r.d.Failing(unreadable)
+	wait(2 * time.Minute)
+	checkFiveThousand(t, append(items, r.takeItems(all)...))
+	if err := r.stopAndClose(); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkFiveThousand finds 5000 readings of air, edges of the door and answers, each once or in
+// a gap.
+func checkFiveThousand(t *testing.T, items []itemRecord) {
+	t.Helper()
+	there, gaps := map[string]*ids{"air": {}, "door": {}}, map[string][]loss{}
+	answers, lost := 0, int64(0)
+	for _, x := range items {
+		n := x.Record
+		switch {
+		case n.Kind == message.Answer:
+			answers++
+		case n.Kind == message.Gap && n.Sensor == "":
+			count, _ := n.Field("count").(int64)
+			lost += count
+		case n.Kind == message.Gap:
+			gaps[n.Sensor] = append(gaps[n.Sensor], claim(n))
+		case there[n.Sensor].has(n.Seq):
+			t.Errorf("%s:%d comes twice", n.Sensor, n.Seq)
+		default:
+			there[n.Sensor].add(n.Seq, n.Seq+1)
+		}
+	}
+	for sensor, have := range there {
+		for n := have.free(1); n <= 5000; n = have.free(n + 1) {
+			if !told(gaps[sensor], n) {
+				t.Fatalf("%s:%d is missing, gaps %+v", sensor, n, gaps[sensor])
+			}
+		}
+	}
+	if answers+int(lost) < 5000 {
+		t.Errorf("%d answers, and %d lost", answers, lost)
+	}
+}
+
 // A killed run leaves a segment whose end was not synced. It is removed while the disk does
 // not let the next run begin. Once the disk works, all else is written.
 func TestTornSegmentIsRemoved(t *testing.T) {
