@@ -105,6 +105,9 @@
 //     can be evicted, further refusals are counted as in CMD-19 and not answered, because such an
 //     order might act if it is repeated. Orders that expire further ahead than MaxLife and a day
 //     take at most half of the room.
+//   - [CMD-21] A journal that cannot be read for MaxLife is begun anew, once the clock is true and
+//     if it can be written. Then all orders that it may have are expired, and those that expire
+//     before that moment count as forgotten.
 //
 // # The ledger
 //

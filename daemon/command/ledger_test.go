@@ -219,6 +219,71 @@ func TestUnreadableLedger(t *testing.T) {
 	}
 }
 
+// A ledger that remains unreadable, because of a bad sector, is begun anew when all orders
+// that it may have are expired by a clock that is true. An order that it may have does not
+// act again, also if the clock is set back. [CMD-21]
+func TestUnreadableLedgerIsBegunAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, base := &memJournal{t: t}, clock.Fake()
+		old, pass := order("old", "pump", "on", time.Hour), func(d time.Duration) {
+			<-time.After(d)
+			synctest.Wait()
+		}
+		newLedgerRun(t, j, base).gets(old, Done, "", 1)
+		j.failing(func(op string) error {
+			if op == "replay" {
+				return syscall.EIO
+			}
+			return nil
+		})
+		run := newLedgerRun(t, j, base)
+		refused := order("refused", "pump", "on", 10*time.Hour)
+		pass(59 * time.Minute)
+		run.gets(refused, Refused, TooFarAhead, 0)
+		run.gets(order("early", "pump", "on", time.Minute), Refused, NoLedger, 0)
+		run.set(func() { run.unsynced = true })
+		pass(time.Hour)
+		run.want("ledger_unavailable raised")
+		run.set(func() { run.unsynced = false })
+		pass(retryEvery)
+		run.want("ledger_unavailable cleared", "ledger_damaged raised")
+		run.gets(order("new", "pump", "on", time.Minute), Done, "", 1)
+		run.gets(refused, Refused, TooFarAhead, 0)
+		run.set(func() { run.ahead = -90 * time.Minute })
+		run.gets(old, Refused, Forgotten, 0)
+		run.set(func() { run.ahead = 0 })
+		j.failing(nil)
+		next := newLedgerRun(t, j, base)
+		next.want()
+		next.gets(order("new", "pump", "on", time.Minute), Done, "", 0)
+		next.gets(refused, Refused, TooFarAhead, 0)
+		next.set(func() { next.ahead = -90 * time.Minute })
+		next.gets(old, Refused, Forgotten, 0)
+		next.stop()
+	})
+}
+
+// A disk that can neither be read nor written may come back with its ledger, which is read
+// then, however late. [CMD-21]
+func TestLedgerOfADiskThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, base := &memJournal{t: t}, clock.Fake()
+		old := order("old", "pump", "on", 10*time.Minute)
+		newLedgerRun(t, j, base).gets(old, Done, "", 1)
+		j.failing(func(string) error { return syscall.EIO })
+		run := newLedgerRun(t, j, base)
+		<-time.After(5 * time.Hour)
+		synctest.Wait()
+		run.gets(order("new", "pump", "on", time.Minute), Refused, NoLedger, 0)
+		j.failing(nil)
+		<-time.After(retryEvery)
+		synctest.Wait()
+		run.want("ledger_unavailable raised", "ledger_unavailable cleared")
+		run.gets(old, Done, "", 0)
+		run.stop()
+	})
+}
+
 // Without a directory nothing can be recorded, so no energising order is carried out.
 // [CMD-14]
 func TestNoDirectory(t *testing.T) {

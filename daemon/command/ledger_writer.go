@@ -61,11 +61,13 @@ type writeQueue struct {
 	wake    wake.Signal // there is something to write or to retry
 	off     bool        // there is no journal: every write succeeds at once
 	waiting []*queuedWrite
-	read    bool // the journal has been read
+	read    bool // the journal has been read, or begun anew
 	sound   bool // the journal, with the queue, has everything that is known
 	missed  bool // a record was not queued since the last rewrite began
 	hung    bool // the disk does not answer
 	closed  bool // the ledger writer has ended
+
+	unreadSince *clock.Stamp // when reading the journal failed first; nil if it never did
 }
 
 // addLocked queues a record. If the queue is full, a later rewrite writes it.
@@ -177,9 +179,9 @@ func (l *ledger) run(ctx context.Context) {
 }
 
 // writeDue brings the journal up to date. It reads the journal if that was not possible
-// before. It appends the waiting records with one sync, or rewrites everything after a
-// failure or when most of the journal is out of date. A failure raises a fault, and is
-// retried with every order and every 10 s.
+// before, and begins it anew if that remains impossible. It appends the waiting records with
+// one sync, or rewrites everything after a failure or when most of the journal is out of
+// date. A failure raises a fault, and is retried with every order and every 10 s.
 func (l *ledger) writeDue() {
 	l.mu.Lock()
 	read, sound := l.queue.read, l.queue.sound
@@ -192,7 +194,11 @@ func (l *ledger) writeDue() {
 	var err error
 	if !read {
 		if unended, err = l.load(); err != nil {
-			l.writeFailed(batch, err)
+			if l.mayBeginAnew() {
+				l.beginAnew(batch, err)
+			} else {
+				l.writeFailed(batch, err)
+			}
 			return
 		}
 	}
@@ -341,6 +347,39 @@ func (l *ledger) load() (unended []*knownOrder, err error) {
 		k.unread = false
 	}
 	return unended, nil
+}
+
+// mayBeginAnew reports whether every order that the journal may have has expired. Call it
+// after the journal could not be read: no order was accepted since that failed first.
+func (l *ledger) mayBeginAnew() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	if l.queue.unreadSince == nil {
+		l.queue.unreadSince = &now
+	}
+	return now.Synced && now.Mono-l.queue.unreadSince.Mono >= l.orders.maxLife
+}
+
+// beginAnew replaces a journal that cannot be read by what is known, so that a file with a
+// bad sector does not keep all orders from being carried out for ever. unread is why it
+// cannot be read. What expires by now counts as forgotten, in case the clock is set back. If
+// the journal cannot be written either, nothing changes, and it may yet be read. [CMD-21]
+func (l *ledger) beginAnew(batch []*queuedWrite, unread error) {
+	l.mu.Lock()
+	now := l.clock.Now()
+	l.orders.forgotten.addRange(timeRange{time.Unix(0, 0), now.Wall}, now.Wall)
+	l.mu.Unlock()
+	if l.rewrite(batch); !l.journal.Sound() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.read = true
+	for _, k := range l.orders.byID {
+		k.unread = false
+	}
+	l.health.Raise(health.LedgerDamaged, subject, "begun anew: "+unread.Error())
 }
 
 // noResult returns the answer to an order whose result is not known.

@@ -444,7 +444,7 @@ var Faults = []Fault{
 		Code: LedgerUnavailable, Severity: Error, Concerns: []Concern{Orders},
 		Title:   "orders cannot be recorded",
 		Meaning: "The ledger of orders cannot be read or written, so all orders are refused except those to the safe level.",
-		Cure:    "Free some space or replace the SD card. If only the file orders.journal cannot be read, stop fieldpost, wait until all orders sent have expired, and delete it.",
+		Cure:    "Free some space or replace the SD card. If only the file orders.journal cannot be read, fieldpost begins a new one after `commands.max_life`, when all orders that it may contain have expired. To have orders at once, stop fieldpost, wait until all orders sent have expired, and delete it.",
 	},
 	{
 		Code: OrderFlood, Severity: Warning, Concerns: []Concern{Orders},
