@@ -16,6 +16,7 @@ type Machine struct {
 	dev    string // where the device files are
 	root   string // where /sys is
 	kernel gpioKernel
+	ports  serialPlaces
 	notes  []string
 }
 

@@ -29,12 +29,16 @@ type serialPort struct {
 	file *os.File
 }
 
-// Serial opens a serial port.
+// Serial opens a serial port. A name such as ttyUSB0 means the same adapter again after the
+// kernel has given that another number; see serialPlaces.
 func (m *Machine) Serial(c SerialConfig) (Serial, error) {
+	name := c.Device
+	c.Device = m.ports.find(m.root, name)
 	p, err := openSerial(m.dev, c)
 	if err != nil {
 		return nil, err
 	}
+	m.ports.note(m.root, name, c.Device)
 	return p, nil
 }
 
@@ -50,12 +54,20 @@ func openSerial(dev string, c SerialConfig) (*serialPort, error) {
 	// deadline.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, deviceError(name, path, "dialout", "on a Raspberry Pi enable the serial port, without a console on it, in raspi-config", err)
+		return nil, deviceError(name, path, "dialout", absentPort(name), err)
 	}
 	if err := setRaw(f, rate, parity); err != nil {
 		return nil, errors.Join(fmt.Errorf("set %s to %d baud: %w", visible(name), c.Baud, err), f.Close())
 	}
 	return &serialPort{name, f}, nil
+}
+
+// absentPort says what to do about a port that is not there.
+func absentPort(name string) string {
+	if isUSBPort(name) {
+		return "plug its adapter in; if it has another number now, use its link in /dev/serial/by-id, which stays the same"
+	}
+	return "on a Raspberry Pi enable the serial port, without a console on it, in raspi-config"
 }
 
 // parities are the flags of termios(3). A byte with a wrong parity passes: what is sent with

@@ -155,7 +155,8 @@ func TestSerialRefused(t *testing.T) {
 		is   error
 		text string
 	}{
-		{SerialConfig{Device: "ttyUSB0", Baud: 9600}, ErrAbsent, "raspi-config"},
+		{SerialConfig{Device: "ttyAMA0", Baud: 9600}, ErrAbsent, "raspi-config"},
+		{SerialConfig{Device: "ttyUSB0", Baud: 9600}, ErrAbsent, "/dev/serial/by-id"},
 		{SerialConfig{Device: "/dev/ttyS0", Baud: 9600, Parity: ParityOdd}, unix.ENOTTY, "set ttyS0 to 9600 baud"},
 		{SerialConfig{Device: "ttyS0", Baud: 9601}, nil, "no port has 9601 baud"},
 		{SerialConfig{Device: "ttyS0", Baud: 9600, Parity: "mark"}, nil, `parity "mark"`},
@@ -169,4 +170,137 @@ func TestSerialRefused(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dev, "ttyS0")); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// usbPorts is a machine with adapters that come and go.
+type usbPorts struct {
+	t *testing.T
+	m *Machine
+}
+
+func newUSBPorts(t *testing.T) *usbPorts {
+	root := t.TempDir()
+	for _, dir := range []string{"dev", "sys/class/tty"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &usbPorts{t, &Machine{dev: filepath.Join(root, "dev"), root: root}}
+}
+
+// plug makes a port of a terminal, at a USB interface. number is its number there, or "".
+func (u *usbPorts) plug(name, terminal, place, number string) {
+	u.t.Helper()
+	device := filepath.Join(u.m.root, "sys/devices/usb1", place)
+	if number != "" {
+		device = filepath.Join(device, name)
+	}
+	class := filepath.Join(u.m.root, "sys/class/tty", name)
+	err := errors.Join(os.MkdirAll(device, 0o755), os.MkdirAll(class, 0o755), os.Symlink(device, filepath.Join(class, "device")),
+		os.Symlink(terminal, filepath.Join(u.m.dev, name)))
+	if number != "" {
+		err = errors.Join(err, os.WriteFile(filepath.Join(device, "port_number"), []byte(number+"\n"), 0o644))
+	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func (u *usbPorts) unplug(names ...string) {
+	u.t.Helper()
+	for _, name := range names {
+		if err := errors.Join(os.RemoveAll(filepath.Join(u.m.root, "sys/class/tty", name)), os.Remove(filepath.Join(u.m.dev, name))); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
+
+// leadsTo checks which chip is at the other end of a port; nil is that there is no such port.
+func (u *usbPorts) leadsTo(name string, chip *os.File) {
+	u.t.Helper()
+	p, err := u.m.Serial(SerialConfig{Device: name, Baud: 9600})
+	if chip == nil {
+		if !errors.Is(err, ErrAbsent) {
+			u.t.Fatalf("%s: %v, want %v", name, err, ErrAbsent)
+		}
+		return
+	}
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := chip.Write([]byte{7}); err != nil {
+		u.t.Fatal(err)
+	}
+	if n, err := p.Read(make([]byte, 1), time.Second); n != 1 || err != nil {
+		u.t.Errorf("%s leads to another chip: %v", name, err)
+	}
+}
+
+// An adapter that was reset while its port was open has another number, for as long as nobody
+// unplugs it again. The port is found all the same, and no other adapter's is taken for it.
+func TestSerialRenumbered(t *testing.T) {
+	u := newUSBPorts(t)
+	a, pathA := terminal(t)
+	b, pathB := terminal(t)
+	u.leadsTo("ttyUSB0", nil)
+	u.plug("ttyUSB0", pathA, "1-1.1:1.0", "0")
+	u.plug("ttyUSB1", pathB, "1-1.2:1.0", "0")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", b)
+	u.unplug("ttyUSB0")
+	u.leadsTo("ttyUSB0", nil)
+	u.plug("ttyUSB2", pathA, "1-1.1:1.0", "0")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", b)
+	u.unplug("ttyUSB2", "ttyUSB1") // the hub was reset, and each got the other's number
+	u.plug("ttyUSB0", pathB, "1-1.2:1.0", "0")
+	u.plug("ttyUSB1", pathA, "1-1.1:1.0", "0")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", b)
+	u.unplug("ttyUSB0", "ttyUSB1") // at another socket
+	u.plug("ttyUSB0", pathA, "1-1.3:1.0", "0")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", nil)
+}
+
+// Of an adapter with several ports each is a place of its own. ttyACM has no port number.
+func TestSerialRenumberedPorts(t *testing.T) {
+	u := newUSBPorts(t)
+	a, pathA := terminal(t)
+	b, pathB := terminal(t)
+	c, pathC := terminal(t)
+	u.plug("ttyUSB0", pathA, "1-1.1:1.0", "0")
+	u.plug("ttyUSB1", pathB, "1-1.1:1.0", "1")
+	u.plug("ttyACM0", pathC, "1-1.4:1.0", "")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", b)
+	u.leadsTo("ttyACM0", c)
+	u.unplug("ttyUSB0", "ttyUSB1", "ttyACM0")
+	u.plug("ttyUSB1", pathA, "1-1.1:1.0", "0")
+	u.plug("ttyUSB2", pathB, "1-1.1:1.0", "1")
+	u.plug("ttyACM1", pathC, "1-1.4:1.0", "")
+	u.leadsTo("ttyUSB0", a)
+	u.leadsTo("ttyUSB1", b)
+	u.leadsTo("ttyACM0", c)
+}
+
+// A link that a user has chosen means what udev says, not a socket.
+func TestSerialLinkIsFollowed(t *testing.T) {
+	u := newUSBPorts(t)
+	_, pathA := terminal(t)
+	b, pathB := terminal(t)
+	u.plug("ttyUSB0", pathA, "1-1.1:1.0", "0")
+	u.plug("ttyUSB1", pathB, "1-1.2:1.0", "0")
+	link := filepath.Join(u.m.dev, "meter")
+	if err := os.Symlink(filepath.Join(u.m.dev, "ttyUSB0"), link); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := u.m.Serial(SerialConfig{Device: "/dev/meter", Baud: 9600}); err != nil || p.Close() != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(link), os.Symlink(filepath.Join(u.m.dev, "ttyUSB1"), link)); err != nil {
+		t.Fatal(err)
+	}
+	u.leadsTo("/dev/meter", b)
 }
