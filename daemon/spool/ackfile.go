@@ -474,7 +474,7 @@ func (f *ackEncoder) addNewLocked(st *store) {
 				x.recorded = true
 			}
 		}
-		st.gaps.unrecorded = nil
+		st.gaps.unrecorded, st.gaps.news = nil, false
 		f.addGivenUpLocked(st)
 	})
 }
@@ -523,7 +523,7 @@ func (f *ackEncoder) addAllLocked(st *store) {
 		f.addGap(st.gaps.key(x), x.form)
 		x.recorded = true
 	}
-	st.gaps.unrecorded, st.gaps.settled = nil, nil
+	st.gaps.unrecorded, st.gaps.settled, st.gaps.news = nil, nil, false
 	f.addGivenUpLocked(st)
 	for _, x := range st.sources.only(st.mentionedRunsLocked()) {
 		f.addSource(x)
@@ -638,9 +638,9 @@ func (f *ackEncoder) addSensorsLocked(st *store) {
 // recordGaps durably records the gaps that are not recorded yet.
 func (w *writer) recordGaps() error {
 	w.st.mu.Lock()
-	n := len(w.st.gaps.unrecorded)
+	news := w.st.gaps.news
 	w.st.mu.Unlock()
-	if n == 0 {
+	if !news {
 		return nil
 	}
 	return w.appendAcks(func(*ackEncoder) {}, true)

@@ -188,7 +188,8 @@ type gapBook struct {
 	owed       map[uint64]*owedGap // by the id of the event
 	latest     map[origin]uint64   // by origin, the id of the latest gap that is not in latestSent
 	latestSent map[origin]uint64   // by origin, the id of the latest gap of entries that were sent and may have arrived
-	unrecorded []uint64            // the ids of gaps that the ack file does not have
+	unrecorded []uint64            // the ids of gaps that are owed and that the ack file does not have
+	news       bool                // there were such gaps since it was written: it must get what they cover, also if the broker has them
 	settled    []frameKey          // gaps in the ack file that need not be there any longer
 	damage     int                 // number of gaps that report damage found in this run
 }
@@ -218,7 +219,7 @@ func (b *gapBook) add(id uint64, g Gap, form []byte) {
 		b.damage++
 	}
 	b.owed[id] = x
-	b.unrecorded = append(b.unrecorded, id)
+	b.unrecorded, b.news = append(b.unrecorded, id), true
 }
 
 // remove removes a gap that need not be sent any longer, and returns it; nil if the id is not
@@ -241,6 +242,8 @@ func (b *gapBook) remove(id uint64) *owedGap {
 	}
 	if x.recorded {
 		b.settled = append(b.settled, b.key(x))
+	} else if i := slices.Index(b.unrecorded, id); i >= 0 { // the disk may never come back
+		b.unrecorded = slices.Delete(b.unrecorded, i, i+1)
 	}
 	return x
 }
@@ -270,6 +273,7 @@ func (b *gapBook) runs(to map[uint64]bool, which func(*owedGap) bool) {
 // forgetFiles records that no file has any of the gaps.
 func (b *gapBook) forgetFiles() {
 	b.unrecorded, b.settled = b.sorted(), nil
+	b.news = b.news || len(b.unrecorded) > 0
 	for id, x := range b.owed {
 		x.run, x.seq, x.recorded = 0, id, false
 	}
