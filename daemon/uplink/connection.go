@@ -113,8 +113,16 @@ func (c *connection) established() {
 	}
 }
 
+// atOnce is a timer's channel for who does not wait.
+var atOnce = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
+
 // serve publishes from the outbox and keeps the connection alive until it or ctx ends, or
-// until somebody wants another connection.
+// until somebody wants another connection. All else is looked after also while the outbox
+// always has more: it takes minutes to skip a long backlog of a topic that is held.
 func (c *connection) serve(ctx context.Context) {
 	checked := time.Now()
 	c.echo.startAt = checked
@@ -129,16 +137,18 @@ func (c *connection) serve(ctx context.Context) {
 		if c.reconnect {
 			return
 		}
-		if more && ctx.Err() == nil {
-			continue
-		}
 		wait = min(wait, c.pinger.untilNext(), c.publisher.awaitPubacks())
-		if wait == heartbeatEvery { // nothing is due earlier
-			wait = c.link.cfg.HeartbeatWait(time.Now(), wait)
+		var next *wake.Timer
+		over := atOnce
+		if !more {
+			if wait == heartbeatEvery { // nothing is due earlier
+				wait = c.link.cfg.HeartbeatWait(time.Now(), wait)
+			}
+			// A new timer each time: one that was reset to an earlier time wakes the process up
+			// then, even if it was put off since (runtime/time.go, minWhenModified).
+			next = wake.NewTimer(wait)
+			over = next.C
 		}
-		// A new timer each time: one that was reset to an earlier time wakes the process up
-		// then, even if it was put off since (runtime/time.go, minWhenModified).
-		next := wake.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			return
@@ -152,9 +162,11 @@ func (c *connection) serve(ctx context.Context) {
 		case <-c.link.reconfigurations.wake.C():
 		case <-c.transport.pubacks.ready.C():
 		case <-c.link.cfg.Outbox.Ready():
-		case <-next.C:
+		case <-over:
 		}
-		next.Stop()
+		if next != nil {
+			next.Stop()
+		}
 		if c.transport.over() { // finish handles the PUBACKs that came before
 			return
 		}

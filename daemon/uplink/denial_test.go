@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -308,4 +309,66 @@ func (s step) happens(t *testing.T, d *topicDenials, now time.Time) verdict {
 		return d.hungUp(lone("t", s.id), resetByPeer, now)
 	}
 	return d.hungUp(lone("t", s.id), closedByPeer, now)
+}
+
+// slowBacklog is an outbox with more messages of one topic than the link can ever skip.
+type slowBacklog struct{ next uint64 }
+
+func (o *slowBacklog) Rewind() { o.next = 0 }
+
+func (o *slowBacklog) Next() (Publication, bool) {
+	o.next++
+	<-time.After(time.Millisecond)
+	return Publication{ID: o.next, Topic: "t", Payload: []byte("x")}, true
+}
+
+func (o *slowBacklog) Ready() <-chan struct{} { return nil }
+func (o *slowBacklog) Hold(uint64)            {}
+func (o *slowBacklog) Ack(uint64)             {}
+func (o *slowBacklog) Refuse(uint64, string)  {}
+
+// While the link skips a long backlog of a held topic it still pings, notices that the broker
+// has fallen silent, and makes another connection when it is asked to. Otherwise the broker
+// would end the connection, and the next one would begin to skip from the start.
+func TestLongBacklogOfAHeldTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		c.Outbox, c.Window = &slowBacklog{}, 1
+		l := run(t, c)
+		for range 4 { // the fourth is for the trial of another message
+			p := b.accept(true)
+			expect[*packets.PublishPacket](p)
+			p.hangUp()
+		}
+		p := b.accept(true)
+		asked := make(chan Status, 1)
+		<-time.After(20 * time.Second)
+		go func() {
+			s, _ := l.Reconnect(context.Background()) // its context does not end
+			asked <- s
+		}()
+		if cp, err := p.readFor(10 * time.Second); err != nil {
+			t.Fatal(err)
+		} else if _, ok := cp.(*packets.DisconnectPacket); !ok {
+			t.Fatalf("got %v", cp)
+		}
+		p.hangUp()
+		p = b.accept(true)
+		<-asked
+		for range 2 { // every held topic is tried again
+			expect[*packets.PublishPacket](p)
+			p.hangUp()
+			p = b.accept(true)
+		}
+		began := time.Now()
+		must(t, p.conn.SetReadDeadline(began.Add(45*time.Second)))
+		if cp, err := packets.ReadPacket(p.conn); err != nil {
+			t.Fatalf("no ping: %v", err)
+		} else if _, ok := cp.(*packets.PingreqPacket); !ok {
+			t.Fatalf("got %v", cp)
+		}
+		p.gone() // not answered
+		l.end(t, nil)
+	})
 }
