@@ -25,7 +25,7 @@ type connection struct {
 	sessionPresent   bool // the CONNACK said so
 	up               time.Time
 	reconnect        bool // another connection was asked for
-	probingEcho      bool // the pending SUBSCRIBE is the echo's; its denial does not matter
+	probingEcho      bool // the pending SUBSCRIBE or UNSUBSCRIBE is the echo's; its denial does not matter
 
 	subscriber subscriber
 	publisher  publisher

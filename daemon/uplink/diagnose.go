@@ -80,7 +80,7 @@ func (l *Link) diagnose(c *connection, err error) *Explained {
 	} else {
 		l.attempts.resets = 0
 	}
-	answer := l.learnFromAnswer(c, kind, now, &end)
+	answer := l.learnFromAnswer(c, err, kind, now, &end)
 	l.learnFromSilence(c, err, kind, lived, &end)
 	l.takeover.connectionEnded(phase, kind == closedByPeer && lived < stableAfter, end.Repeated, c.publisher.acked > 0)
 	if l.takeover.detected() {
@@ -106,7 +106,7 @@ func (l *Link) describeEnd(c *connection, now time.Time) Disconnect {
 
 // learnFromAnswer handles an end that may be the broker's answer to a request, and reports
 // whether it may be. It completes end.
-func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *Disconnect) (answer bool) {
+func (l *Link) learnFromAnswer(c *connection, err error, kind endKind, now time.Time, end *Disconnect) (answer bool) {
 	answer = kind != brokenByNetwork && now.Sub(c.exchange.asked) <= answerWithin
 	subject := c.exchange.subject
 	switch phase := c.exchange.phase; {
@@ -114,8 +114,8 @@ func (l *Link) learnFromAnswer(c *connection, kind endKind, now time.Time, end *
 		answer = false
 		end.Repeated = l.attempts.resets >= 2 // networks reset connections too, but seldom twice in a row at this point
 	case c.probingEcho:
+		l.echoEnded(answer, errors.Is(err, errNoSuback))
 		answer = false
-		l.noteEchoDenied()
 	case phase == Subscribing && answer:
 		if end.Repeated = l.subs.denials.hungUp(subject, kind, now); end.Repeated {
 			l.cfg.Log.Warn("subscription is denied", "filter", subject)

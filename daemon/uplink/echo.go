@@ -31,6 +31,7 @@ type echoState struct {
 	missing    bool          // the last expected echo did not come
 	logged     bool          // it was logged that there is no subscription with AWS's limits
 	denied     bool          // the broker does not allow the subscription; kept until the process ends
+	silences   int           // requests of the echo in a row that were not answered
 	retryAfter time.Duration // time until the next subscription after an echo did not come
 }
 
@@ -160,12 +161,13 @@ func (c *connection) listenForEcho(ctx context.Context) error {
 		return nil
 	}
 	c.echo.reset(true, true)
-	c.probingEcho, c.exchange.phase, c.exchange.subject = true, Subscribing, topic
-	code, err := c.subscriber.request(ctx, Subscription{Filter: topic})
-	if err != nil {
+	code := byte(0)
+	if err := c.askForEcho(Subscribing, func() (err error) {
+		code, err = c.subscriber.request(ctx, Subscription{Filter: topic})
+		return err
+	}); err != nil {
 		return err
 	}
-	c.probingEcho, c.exchange.phase, c.exchange.subject = false, Idle, ""
 	if code > maxGranted {
 		l.noteEchoDenied()
 		c.echo.reset(false, false)
@@ -211,19 +213,47 @@ func (c *connection) checkEcho(ctx context.Context, now time.Time) error {
 // endEcho ends listening, and the echo's own subscription.
 func (c *connection) endEcho(ctx context.Context) error {
 	if c.echo.ownSubscription {
-		if err := c.subscriber.unsubscribe(ctx, c.echo.topic); err != nil {
+		if err := c.askForEcho(Unsubscribing, func() error { return c.subscriber.unsubscribe(ctx, c.echo.topic) }); err != nil {
 			return err
 		}
+		c.link.echo.silences = 0
 	}
 	c.echo.reset(false, false)
 	return nil
+}
+
+// askForEcho makes a request of the echo's own.
+func (c *connection) askForEcho(phase Phase, request func() error) error {
+	before := c.exchange
+	c.probingEcho, c.exchange = true, exchange{phase: phase, subject: c.echo.topic, asked: time.Now()}
+	if err := request(); err != nil {
+		return err
+	}
+	c.probingEcho, c.exchange.phase, c.exchange.subject = false, before.phase, before.subject
+	return nil
+}
+
+// mostSilences is how many requests of the echo in a row may remain without an answer. One may
+// be the network's doing.
+const mostSilences = 2
+
+// echoEnded records that a connection has ended instead of answering a request of the echo.
+// answer says that the broker may have ended it because of that, silent that it has not
+// answered in time. Otherwise the network has broken, and the next connection asks again.
+func (l *Link) echoEnded(answer, silent bool) {
+	if silent {
+		l.echo.silences++
+	}
+	if answer || l.echo.silences >= mostSilences {
+		l.noteEchoDenied()
+	}
 }
 
 // noteEchoDenied records that the broker does not allow the subscription, so that it is not
 // requested again.
 func (l *Link) noteEchoDenied() {
 	l.echo.denied = true
-	l.cfg.Log.Info("broker denies the subscription to our own messages; cannot check that they are delivered", "topic", l.cfg.Echo.Topic)
+	l.cfg.Log.Info("broker denies the subscription to our own messages, or its end; cannot check that they are delivered", "topic", l.cfg.Echo.Topic)
 }
 
 // setEchoMissing records that an echo did not come, or that one did.

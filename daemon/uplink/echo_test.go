@@ -161,26 +161,48 @@ func TestNoEchoByASubscriptionOfItsOwn(t *testing.T) {
 	})
 }
 
-// If the broker denies the subscription, nothing is known or reported, and the link does
-// not retry. If the broker hangs up, that takes one connection.
+// If the broker denies the subscription, or its end, nothing is known or reported, and the link
+// does not retry. If the broker hangs up, that takes one connection; if it is silent, two.
 func TestListeningIsDenied(t *testing.T) {
-	for name, deny := range map[string]func(b *broker, p *peer) *peer{
-		"by a SUBACK": func(b *broker, p *peer) *peer {
+	for name, deny := range map[string]func(b *broker, l *running, p *peer) *peer{
+		"by a SUBACK": func(b *broker, l *running, p *peer) *peer {
 			p.asksFor("t", 0x80)
 			return p
 		},
-		"by hanging up": func(b *broker, p *peer) *peer {
+		"by hanging up": func(b *broker, l *running, p *peer) *peer {
 			expect[*packets.SubscribePacket](p)
 			p.hangUp()
 			p = b.accept(true)
 			p.grant("orders", 1)
 			return p
 		},
-		"without an answer": func(b *broker, p *peer) *peer {
-			expect[*packets.SubscribePacket](p)
-			p.gone()
+		"without an answer": func(b *broker, l *running, p *peer) *peer {
+			for range mostSilences {
+				expect[*packets.SubscribePacket](p)
+				p.gone()
+				p = b.accept(true)
+				p.grant("orders", 1)
+			}
+			return p
+		},
+		"by hanging up on its end": func(b *broker, l *running, p *peer) *peer {
+			p.asksFor("t", 0)
+			l.says(p, "0", true)
+			expect[*packets.UnsubscribePacket](p)
+			p.hangUp()
 			p = b.accept(true)
 			p.grant("orders", 1)
+			return p
+		},
+		"without an answer to its end": func(b *broker, l *running, p *peer) *peer {
+			for range mostSilences {
+				p.asksFor("t", 0)
+				l.says(p, "0", true)
+				expect[*packets.UnsubscribePacket](p)
+				p.gone()
+				p = b.accept(true)
+				p.grant("orders", 1)
+			}
 			return p
 		},
 	} {
@@ -190,7 +212,7 @@ func TestListeningIsDenied(t *testing.T) {
 				l := run(t, listening(b, "orders"))
 				p := b.accept(true)
 				p.grant("orders", 1)
-				p = deny(b, p)
+				p = deny(b, l, p)
 				for range 2 {
 					l.says(p, "1", false)
 					p.quiet(2 * time.Minute)
@@ -202,6 +224,40 @@ func TestListeningIsDenied(t *testing.T) {
 					p.grant("orders", 1)
 				}
 				l.end(t, p)
+			})
+		})
+	}
+}
+
+// A network that breaks while the broker is asked to listen is no denial: the next connection
+// asks again.
+func TestNetworkBreaksWhileListening(t *testing.T) {
+	for name, end := range map[string]func(l *running, p *peer){
+		"once": func(_ *running, p *peer) {
+			expect[*packets.SubscribePacket](p)
+			p.gone()
+		},
+		"between two that answer": func(l *running, p *peer) {
+			p.asksFor("t", 0)
+			l.says(p, "0", true)
+			expect[*packets.UnsubscribePacket](p)
+			p.gone()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t)
+				l := run(t, listening(b))
+				for range 3 {
+					p := b.accept(true)
+					end(l, p)
+					p = b.accept(true)
+					p.asksFor("t", 0)
+					l.says(p, "1", true)
+					p.givesUp("t")
+					p.hangUp()
+				}
+				l.end(t, nil)
 			})
 		})
 	}
