@@ -111,8 +111,20 @@ func (d OSDir) open(name string, flag int) (File, error) {
 	return OSFile{f}, nil
 }
 
-// Rename is rename(2).
-func (d OSDir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
+// Rename is rename(2). If a directory has the name to, the error says so.
+func (d OSDir) Rename(from, to string) error {
+	err := os.Rename(d.path(from), d.path(to))
+	if err == nil {
+		return nil
+	}
+	f, kind := regular.OpenUnlinked(d.path(to), os.O_RDONLY, 0)
+	if errors.Is(kind, regular.ErrKind) {
+		return kind
+	} else if kind == nil {
+		_ = f.Close()
+	}
+	return err
+}
 
 // Truncate refuses a link.
 func (d OSDir) Truncate(name string, size int64) error {

@@ -22,7 +22,8 @@ import (
 type compactor struct {
 	w      *writer
 	st     *store
-	credit int64 // bytes that may still be rewritten
+	credit int64    // bytes that may still be rewritten
+	failed *segment // its new file could not be put in its place; if that fails once more, it stays as it is
 }
 
 // affords reports whether n bytes may be rewritten.
@@ -61,10 +62,18 @@ func (c *compactor) compact(g *segment) error {
 	if err := c.recordExchange(group, fresh); err != nil {
 		return err
 	}
-	if err := durable.Replace(w.disk, first.file(), b); noRoom(err) {
+	switch err := c.put(first, b); {
+	case noRoom(err):
 		c.credit = 0 // so whole segments are dropped, which needs no room
 		return nil
-	} else if err != nil {
+	case errors.Is(err, durable.ErrGone), err != nil && c.failed != first:
+		c.failed = first // perhaps it is the disk
+		return err
+	case err != nil:
+		c.spare(first, err)
+		return nil
+	}
+	if err := w.disk.Sync(); err != nil {
 		return err
 	}
 	c.credit -= int64(len(b))
@@ -72,12 +81,24 @@ func (c *compactor) compact(g *segment) error {
 	return w.removeGarbage()
 }
 
+// put gives the file of a segment a new content, or leaves it as it was.
+func (c *compactor) put(g *segment, b []byte) error {
+	tmp := g.file() + durable.TmpExt
+	err := durable.WriteNew(c.w.disk, tmp, b)
+	if err == nil {
+		if err = c.w.disk.Rename(tmp, g.file()); err != nil {
+			_ = c.w.disk.Remove(tmp) // the first error is the one to report
+		}
+	}
+	return err
+}
+
 // spare records that a segment cannot be rewritten, because its file was removed, cannot be
-// read, or does not have all that is needed. That must not keep other entries from the disk.
-// The reader reports what is lost once it needs the segment, or a gap does when the segment is
-// dropped.
+// read or replaced, or does not have all that is needed. That must not keep other entries from
+// the disk. The reader reports what is lost once it needs the segment, or a gap does when the
+// segment is dropped.
 func (c *compactor) spare(g *segment, err error) {
-	c.w.o.Log.Warn("segment of the spool cannot be read; it is not rewritten", "dir", c.w.o.Dir, "file", g.file(), "err", err)
+	c.w.o.Log.Warn("segment of the spool cannot be rewritten", "dir", c.w.o.Dir, "file", g.file(), "err", err)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.w.dir.verify.Store(true) // whoever removed this file may have removed others
 	}

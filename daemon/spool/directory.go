@@ -121,10 +121,12 @@ func (d *directory) allJournals() []*journal.File {
 	return slices.Clone(d.journals)
 }
 
-// putJournalsBack restores the journals that were removed.
+// putJournalsBack restores the journals that were removed. One that cannot be restored is the
+// business of its user, who raises a fault when an entry cannot be written. An error is that
+// the directory is gone.
 func (d *directory) putJournalsBack() error {
 	for _, j := range d.allJournals() {
-		if err := j.PutBack(); err != nil {
+		if err := j.PutBack(); errors.Is(err, durable.ErrGone) {
 			return err
 		}
 	}

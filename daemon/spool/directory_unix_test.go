@@ -210,10 +210,18 @@ func TestFilesThatAreNone(t *testing.T) {
 					}
 					r.s.Refuse(items[len(items)-1].ID, "no reason")
 					wait(time.Hour)
-					if told := r.takeFaults(); told == "" && name != "orders.journal" {
+					told := r.takeFaults()
+					if name == refusedName { // it is for people, so it makes room for a new one
+						if b, err := os.ReadFile(path); told != "" || err != nil || !strings.Contains(string(b), "no reason") {
+							t.Errorf("told %s; it holds %q, %v", told, b, err)
+						}
+					} else if told == "" && name != "orders.journal" {
 						t.Errorf("nothing is told")
 					} else if strings.Contains(told, "spool_unavailable") && !strings.Contains(r.detail, "want a regular file, not a") && name != "samples-1-1.seg" {
 						t.Errorf("told %s: %s", told, r.detail)
+					}
+					if kind != "dir" && name != lockName && !r.s.Stats().Disk { // a new file can take its name
+						t.Errorf("nothing is written: %s", r.detail)
 					}
 					if b, err := os.ReadFile(target); err != nil || string(b) != "theirs" {
 						t.Errorf("the link's target holds %q, %v", b, err)

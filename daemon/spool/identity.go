@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -106,16 +105,15 @@ func decodeIdentity(b []byte) (identity, error) {
 	return x, nil
 }
 
-// readIdentity reads the file. Without a file it returns the zero identity.
-func readIdentity(d disk) (identity, error) {
-	b, err := d.Read(identityName, maxIdentity)
-	if errors.Is(err, fs.ErrNotExist) {
+// identityOf decodes what was read of the file. Without a file it returns the zero identity.
+func identityOf(x smallFile) (identity, error) {
+	switch {
+	case x.err != nil:
+		return identity{}, fmt.Errorf("%w: %w", errIdentity, x.err)
+	case x.data == nil:
 		return identity{}, nil
 	}
-	if err != nil {
-		return identity{}, fmt.Errorf("read %q: %w", identityName, err)
-	}
-	return decodeIdentity(b)
+	return decodeIdentity(x.data)
 }
 
 // idDigits are Crockford's 32 digits, in lower case. No two of them look alike.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"fieldpost/daemon/durable"
+	"fieldpost/daemon/regular"
 )
 
 // found is what a directory contains.
@@ -241,16 +242,8 @@ func (l *loader) findMissingGaps() {
 
 // readHead reads the run file and the ack file, and determines which runs crashed.
 func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
-	last, err := readRunFile(l.disk)
-	if err != nil && !errors.Is(err, errRunFile) {
-		return err
-	}
-	data, ackErr := l.disk.Read(ackName, maxAckFile)
-	if ackErr != nil && !errors.Is(ackErr, fs.ErrNotExist) {
-		return fmt.Errorf("read %q: %w", ackName, ackErr)
-	}
-	l.acks = readAcks(data)
-	if err := l.readIdentity(); err != nil {
+	last, runErr, err := l.readSmall()
+	if err != nil {
 		return err
 	}
 	l.f.known = last.run
@@ -281,10 +274,13 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 			l.acks.addSensor(last.run, sensor, in, 0)
 		}
 	}
-	if lost := !hasRunFile && len(runs) > 0; err != nil || lost {
+	if runErr == nil && !hasRunFile && len(runs) > 0 {
+		runErr = errRunFile
+		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, runErr))
+	}
+	if runErr != nil {
 		// It is unknown which run was the last, so take the greatest.
 		l.crashed = map[uint64]string{l.f.known: riskUnknownRun}
-		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, errRunFile))
 		return nil
 	}
 	l.f.counted = true
@@ -298,16 +294,55 @@ func (l *loader) readHead(segs [classes][]*segment, hasRunFile bool) error {
 	return nil
 }
 
-// readIdentity reads the identity file.
-func (l *loader) readIdentity() (err error) {
-	l.f.identity, err = readIdentity(l.disk)
-	if errors.Is(err, errIdentity) {
+// smallFile is what was read of the run file, the ack file or the identity file.
+type smallFile struct {
+	name string
+	data []byte // nil if there is none
+	err  error
+}
+
+func readSmall(d disk, name string, most int) smallFile {
+	data, err := d.Read(name, most)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = nil, nil
+	}
+	return smallFile{name, data, err}
+}
+
+// errDisk returns the error if none of some files can be read: it is the disk, which may work
+// again later. If another one can be read, a file that cannot is damaged; for example, it has a
+// bad sector. So is what is no file.
+func errDisk(files ...smallFile) (err error) {
+	for _, x := range files {
+		switch {
+		case x.data != nil:
+			return nil
+		case x.err != nil && !errors.Is(x.err, regular.ErrKind):
+			err = cmp.Or(err, fmt.Errorf("read %q: %w", x.name, x.err))
+		}
+	}
+	return err
+}
+
+// readSmall reads the run file, the ack file and the identity file. An error of the run file is
+// that it is damaged; err comes from the disk.
+func (l *loader) readSmall() (last runFile, runErr, err error) {
+	run, acks, identity := readSmall(l.disk, runName, maxRunFile), readSmall(l.disk, ackName, maxAckFile), readSmall(l.disk, identityName, maxIdentity)
+	if err := errDisk(run, acks, identity); err != nil {
+		return runFile{}, nil, err
+	}
+	if last, runErr = runFileOf(run); runErr != nil {
+		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", runName, runErr))
+	}
+	l.acks = readAcks(acks.data)
+	if acks.err != nil {
+		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", ackName, acks.err))
+	}
+	if l.f.identity, err = identityOf(identity); err != nil {
 		l.f.damage = append(l.f.damage, fmt.Sprintf("%s: %v", identityName, err))
-	} else if err != nil {
-		return err
 	}
 	l.f.sources = append(l.acks.sources, l.f.identity.runs...)
-	return nil
+	return last, runErr, nil
 }
 
 // readSegment reads one segment file. torn says that its run crashed while it may have been

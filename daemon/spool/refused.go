@@ -2,6 +2,7 @@ package spool
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -125,7 +126,8 @@ func (r *reader) refuseUnread(x unreadRefusal) {
 	st.refuseLocked(x.class, x.id, at.Payload, x.reason)
 }
 
-// keepRefused writes refused items to their file and releases them.
+// keepRefused writes refused items to their file and releases them. If that file is bad, it
+// keeps nothing else from the disk: the file is replaced, or tried again a minute later.
 func (w *writer) keepRefused() error {
 	w.st.mu.Lock()
 	batch := w.st.refusals.waiting
@@ -133,7 +135,20 @@ func (w *writer) keepRefused() error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if err := w.writeRefused(batch); err != nil {
+	w.refusedAt = time.Time{}
+	err := w.writeRefused(batch)
+	if err != nil && !noRoom(err) && !errors.Is(err, durable.ErrGone) {
+		// Perhaps only this file is bad, or belongs to somebody else.
+		if w.disk.Rename(refusedName, refusedName+damagedExt) == nil {
+			err = w.writeRefused(batch)
+		}
+		if err != nil && !noRoom(err) && !errors.Is(err, durable.ErrGone) {
+			w.refusedAt = time.Now().Add(mostRetry)
+			w.o.Log.Warn("refused messages cannot be set aside now; trying again later", "dir", w.o.Dir, "err", err)
+			return nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	w.st.mu.Lock()
@@ -162,10 +177,11 @@ func (w *writer) writeRefused(batch []refusal) error {
 	defer f.Close()
 	for _, x := range batch {
 		b, err := w.o.RefusedLine(x.item, x.reason, x.at)
-		if err == nil {
-			_, err = f.Write(b)
+		if err != nil { // another attempt would not help
+			w.o.Log.Warn("refused message cannot be set aside", "sensor", x.item.Sensor, "run", x.item.Run, "seq", x.item.Seq, "err", err)
+			continue
 		}
-		if err != nil {
+		if _, err = f.Write(b); err != nil {
 			return fmt.Errorf("write %q: %w", refusedName, err)
 		}
 	}

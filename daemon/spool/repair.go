@@ -3,7 +3,6 @@ package spool
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -126,13 +125,14 @@ func (w *writer) bringUpToDate() error {
 			return err
 		}
 	}
+	w.retryStuck()
 	if err := w.dir.identify(); err != nil {
 		return err
 	}
 	if err := w.writeAll(); err != nil {
 		// Files that nothing needs may be what fills the disk. Their removal is not
 		// recorded, so after a crash before the next attempt it looks like damage.
-		_ = w.removeFiles(w.garbage())
+		w.removeFiles(w.garbage())
 		return err
 	}
 	if !w.dir.recorded || w.dir.sensorsRecorded != w.st.sensorCount() {
@@ -175,11 +175,20 @@ func (w *writer) isCramped(need int64) bool {
 	return len(w.st.garbage) > 0 && w.st.diskBytesLocked()+need > w.o.segmentBound()
 }
 
-// garbage returns the files that nothing needs any more.
+// garbage returns the files that nothing needs any more, without those that cannot be removed.
 func (w *writer) garbage() []*segment {
 	w.st.mu.Lock()
 	defer w.st.mu.Unlock()
-	return slices.Clone(w.st.garbage)
+	return slices.DeleteFunc(slices.Clone(w.st.garbage), func(g *segment) bool { return g.stuck })
+}
+
+// retryStuck has the files removed that could not be removed before.
+func (w *writer) retryStuck() {
+	w.st.mu.Lock()
+	defer w.st.mu.Unlock()
+	for _, g := range w.st.garbage {
+		g.stuck = false
+	}
 }
 
 // removeGarbage removes the files that nothing needs any more. It records that first, because
@@ -198,10 +207,13 @@ func (w *writer) removeGarbage() error {
 	}, true); err != nil {
 		return err
 	}
-	return w.removeFiles(batch)
+	w.removeFiles(batch)
+	return nil
 }
 
-func (w *writer) removeFiles(batch []*segment) error {
+// removeFiles removes files. One that cannot be removed does not stop the others, nor anything
+// else: somebody may have made it immutable, or put a directory in its place.
+func (w *writer) removeFiles(batch []*segment) {
 	for _, g := range batch {
 		var err error
 		if g.damaged {
@@ -210,21 +222,23 @@ func (w *writer) removeFiles(batch []*segment) error {
 			err = w.disk.Remove(g.file())
 		}
 		if err != nil {
-			return fmt.Errorf("remove segment %q: %w", g.file(), err)
+			w.o.Log.Warn("segment of the spool is not needed any more, but cannot be removed", "dir", w.o.Dir, "file", g.file(), "err", err)
 		}
 		w.st.mu.Lock()
-		w.st.garbage = without(w.st.garbage, g)
+		if g.stuck = err != nil; !g.stuck {
+			w.st.garbage = without(w.st.garbage, g)
+		}
 		w.st.mu.Unlock()
 	}
-	return nil
 }
 
 // clearDamage clears the fault of a damaged spool once the files are repaired or set aside
 // and the broker has all gaps about the damage.
 func (w *writer) clearDamage() {
 	st := w.st
+	repaired := !slices.ContainsFunc(w.repairs.damaged, func(g *segment) bool { return !w.repairs.isGone(g) })
 	st.mu.Lock()
-	over := st.damaged && st.gaps.damage == 0 && !st.down && len(w.repairs.damaged) == 0
+	over := st.damaged && st.gaps.damage == 0 && !st.down && repaired
 	if over {
 		st.damaged = false
 	}
@@ -257,19 +271,30 @@ func (r *repairs) isGone(g *segment) bool {
 
 // seal syncs what a killed run wrote and did not sync, and cuts off a torn end, so that the
 // next run does not find it.
-func (r *repairs) seal() error {
-	for _, g := range r.torn {
+func (r *repairs) seal() (err error) {
+	r.torn, err = r.each(r.torn, "sealed", r.sealSegment)
+	return err
+}
+
+// each calls do for files, and returns those for which it failed; they are tried again after the
+// next failure of the disk, and at the end. A file that is bad must not keep anything else from
+// the disk. If the disk itself fails, what is written next finds out. An error is that the
+// directory is gone.
+func (r *repairs) each(files []*segment, done string, do func(*segment) error) (left []*segment, err error) {
+	for k, g := range files {
 		if r.isGone(g) {
 			continue
 		}
-		if err := r.sealSegment(g); errors.Is(err, fs.ErrNotExist) {
-			continue // it was removed; the reader reports what that costs
-		} else if err != nil {
-			return fmt.Errorf("seal segment %q: %w", g.file(), err)
+		switch err := do(g); {
+		case err == nil, errors.Is(err, fs.ErrNotExist): // it was removed; the reader reports what that costs
+		case errors.Is(err, durable.ErrGone):
+			return append(left, files[k:]...), err
+		default:
+			r.w.o.Log.Warn("segment of the spool cannot be "+done, "dir", r.w.o.Dir, "file", g.file(), "err", err)
+			left = append(left, g)
 		}
 	}
-	r.torn = nil
-	return nil
+	return left, nil
 }
 
 func (r *repairs) sealSegment(g *segment) error {
@@ -293,15 +318,11 @@ func (r *repairs) sealSegment(g *segment) error {
 }
 
 // repairAll replaces the damaged files with files that have their intact entries, and sets
-// the damaged ones aside. The gaps for what is missing are on disk by now.
-func (r *repairs) repairAll() error {
-	for _, g := range r.damaged {
-		if err := r.repairSegment(g); err != nil {
-			return fmt.Errorf("repair segment %q: %w", g.file(), err)
-		}
-	}
-	r.damaged = nil
-	return nil
+// the damaged ones aside. The gaps for what is missing are on disk by now. A file that cannot be
+// repaired is set aside when nothing needs it any more.
+func (r *repairs) repairAll() (err error) {
+	r.damaged, err = r.each(r.damaged, "repaired", r.repairSegment)
+	return err
 }
 
 func (r *repairs) repairSegment(g *segment) error {
@@ -323,6 +344,7 @@ func (r *repairs) repairSegment(g *segment) error {
 		return err
 	}
 	if err := r.disk.Rename(tmp, g.file()); err != nil {
+		_ = r.disk.Rename(g.file()+damagedExt, g.file()) // it can still be read
 		return err
 	}
 	r.st.mu.Lock()

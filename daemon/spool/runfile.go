@@ -95,16 +95,16 @@ func classesOf(line string) (in [classes]bool) {
 	return in
 }
 
-// readRunFile reads the file. Without a file it returns a run that has stopped in order.
-func readRunFile(d disk) (runFile, error) {
-	b, err := d.Read(runName, maxRunFile)
-	if errors.Is(err, fs.ErrNotExist) {
+// runFileOf decodes what was read of the file. Without a file it returns a run that has stopped
+// in order.
+func runFileOf(x smallFile) (runFile, error) {
+	switch {
+	case x.err != nil:
+		return runFile{}, fmt.Errorf("%w: %w", errRunFile, x.err)
+	case x.data == nil:
 		return runFile{stopped: true}, nil
 	}
-	if err != nil {
-		return runFile{}, fmt.Errorf("read run number: %w", err)
-	}
-	return decodeRunFile(b)
+	return decodeRunFile(x.data)
 }
 
 // epoch is the start of 2026, the earliest time for the start of a run.

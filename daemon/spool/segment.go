@@ -65,6 +65,7 @@ type segment struct {
 	corrupt    ids  // entries that cannot be decoded although their frames are intact
 	readErrors int  // how often reading it has failed in a row
 	noRewrite  bool // its file could not be read, so it is not rewritten: it stays, or goes whole
+	stuck      bool // nothing needs it, but its file cannot be removed
 }
 
 // add records that the segment contains an entry of a sensor, with a frame of that many

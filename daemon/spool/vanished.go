@@ -3,7 +3,6 @@ package spool
 import (
 	"cmp"
 	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -70,13 +69,11 @@ func (d *directory) putFilesBack() error {
 		name  string
 		write func() error
 	}{{identityName, identify}, {runName, d.recordRun}} {
-		_, err := d.disk.Size(x.name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if _, err := d.disk.Size(x.name); err != nil { // whatever it is, a new file helps
 			d.warnPutBack(x.name)
-			err = x.write()
-		}
-		if err != nil {
-			return err
+			if err := x.write(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

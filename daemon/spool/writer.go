@@ -32,10 +32,11 @@ type writer struct {
 	compactor compactor
 	repairs   repairs
 
-	retryAt  time.Time
-	backoff  time.Duration
-	began    bool
-	finished bool
+	retryAt   time.Time
+	backoff   time.Duration
+	refusedAt time.Time // when to try again to set refused entries aside
+	began     bool
+	finished  bool
 }
 
 func newWriter(o Options, st *store, d disk) *writer {
@@ -165,8 +166,9 @@ func (w *writer) plan(now time.Time) plan {
 	if t := st.due.acks; !t.IsZero() {
 		p.acks = p.isDue(now, t.Add(settleDelay))
 	}
-	if len(st.refusals.waiting) > 0 || len(st.losses.segments) > 0 || len(st.losses.entries) > 0 {
-		p.refused, p.sync = len(st.refusals.waiting) > 0, true
+	p.refused = len(st.refusals.waiting) > 0 && p.isDue(now, w.refusedAt)
+	if p.refused || len(st.losses.segments) > 0 || len(st.losses.entries) > 0 {
+		p.sync = true
 	}
 	if t := st.due.reread; !t.IsZero() && p.isDue(now, t.Add(settleDelay)) {
 		st.due.reread = time.Time{}
