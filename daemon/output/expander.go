@@ -18,9 +18,9 @@ import (
 // checkEvery is how often the outputs of an expander are read back.
 const checkEvery = time.Second
 
-// expander is the outputs on one I/O expander or one PWM chip. They have a goroutine of their own, which
-// does for them what Run does for the others: a bus that hangs must not delay the timers
-// of other outputs, nor the heartbeat.
+// expander is the outputs on one I/O expander, one GPIO chip on USB or one PWM chip. They have
+// a goroutine of their own, which does for them what Run does for the others: a bus that hangs
+// must not delay the timers of other outputs, nor the heartbeat.
 //
 // It also reads their levels back. A chip that lost its power for a moment comes back
 // with other levels, or with inputs, and says nothing. An output that lost its level is
@@ -35,7 +35,8 @@ type expander struct {
 	b         *Bank
 	device    string
 	wake      wake.Signal
-	nextCheck time.Time // used only by run
+	stop      context.CancelFunc // ends run
+	nextCheck time.Time          // used only by run
 }
 
 // levelCheck is what an output on an expander knows of its chip.
@@ -76,20 +77,29 @@ func (c *levelCheck) place(b board.Board, id board.LineID) {
 	c.device.Store(nil)
 }
 
-// startExpanders starts the goroutines of expanders that have none yet. Only Run calls
-// it.
+// startExpanders starts the goroutines of expanders that have none yet, and ends those of
+// expanders that have no output any more: one on a USB adapter may get another name each time
+// that is plugged in. Only Run calls it.
 func (b *Bank) startExpanders(ctx context.Context, others *task.Group) {
+	for device, e := range b.expanders {
+		if !slices.ContainsFunc(b.outputs.Load().all, func(p *pin) bool { return p.check.on() == device }) {
+			e.stop()
+			delete(b.expanders, device)
+		}
+	}
 	for _, p := range b.outputs.Load().all {
 		device := p.check.on()
 		if device == "" || b.expanders[device] != nil {
 			continue
 		}
 		e := &expander{b: b, device: device, wake: wake.New()}
+		var present context.Context
+		present, e.stop = context.WithCancel(ctx)
 		if b.expanders == nil {
 			b.expanders = map[string]*expander{}
 		}
 		b.expanders[device] = e
-		others.Go("outputs on an expander", func() { e.run(ctx) })
+		others.Go("outputs on an expander", func() { e.run(present) })
 	}
 }
 
@@ -121,9 +131,6 @@ func (e *expander) runDue() time.Duration {
 	if now := time.Now(); !now.Before(e.nextCheck) {
 		e.b.makeLostSafe(e.b.findLost(pins, nil), pins, nil)
 		e.nextCheck = now.Add(checkEvery)
-		if len(pins) == 0 {
-			e.nextCheck = now.Add(health.IdleEvery)
-		}
 	}
 	next := e.nextCheck
 	for _, p := range pins {

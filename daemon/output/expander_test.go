@@ -2,7 +2,9 @@ package output
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -217,6 +219,43 @@ func TestExpanderLosesAKeptLevel(t *testing.T) {
 			t.Error("the fan is not on")
 		}
 		n.wantFaults("fan level_lost cleared")
+	})
+}
+
+// replugged is a board whose expander gets another name each time that it is looked at.
+type replugged struct {
+	*sim.Board
+	names int
+}
+
+func (b *replugged) Expander(id board.LineID) string {
+	if b.Board.Expander(id) == "" {
+		return ""
+	}
+	b.names++
+	return fmt.Sprintf("%d-0020", b.names)
+}
+
+// An expander that has another name each time that it is plugged in leaves no goroutine
+// behind.
+func TestReplugLeavesNoGoroutine(t *testing.T) {
+	onEachKind(t, func(t *testing.T, b *sim.Board, e *sim.Expander) {
+		n := openOn(t, b, &replugged{Board: b}, "", relays("pump")...)
+		stop := n.run()
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		for range 5 {
+			b.Line("relays:0").Fail(syscall.ENODEV)
+			n.after(2 * checkEvery)
+			b.Line("relays:0").Fail(nil)
+			n.after(retryMost)
+			n.do("pump", ActionToggle, 0)
+		}
+		n.after(time.Minute)
+		if now := runtime.NumGoroutine(); now > before {
+			t.Errorf("%d goroutines, before it was plugged in again %d", now, before)
+		}
+		stop()
 	})
 }
 

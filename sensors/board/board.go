@@ -327,9 +327,9 @@ func Free(b Board, id LineID) error {
 // Expander may be implemented by a [Board] that knows where its GPIO chips are.
 type Expander interface {
 	// Expander returns the kernel's name of the expander that has the line, such as 1-0020
-	// for the chip at address 0x20 of the bus i2c-1, and "" for a line of the machine
-	// itself. An expander answers over a bus, which may hang or fail, and may lose its
-	// power while the machine has its own. Any goroutine.
+	// for the chip at address 0x20 of the bus i2c-1, or "usb 1-1.2:1.0", and "" for a line
+	// of the machine itself. An expander answers over a bus, which may hang or fail, and may
+	// lose its power while the machine has its own. Any goroutine.
 	Expander(id LineID) string
 }
 

@@ -15,22 +15,25 @@ import (
 var _ Expander = (*Machine)(nil)
 
 // Expander returns the kernel's name of the expander that has the line: the I2C or SPI
-// device above its chip in /sys.
+// device right above its chip in /sys, or the nearest USB device further up.
 func (m *Machine) Expander(id LineID) string {
 	dir, err := filepath.EvalSymlinks(filepath.Join(m.root, "sys/bus/gpio/devices", id.Chip))
 	if err != nil {
 		return ""
 	}
+	nearest := true
 	for dir = filepath.Dir(dir); filepath.Base(dir) != "devices" && len(dir) > 1; dir = filepath.Dir(dir) {
 		subsystem, err := os.Readlink(filepath.Join(dir, "subsystem"))
 		if err != nil {
 			continue
 		}
-		switch filepath.Base(subsystem) {
-		case "i2c", "spi":
+		switch s := filepath.Base(subsystem); {
+		case nearest && (s == "i2c" || s == "spi"):
 			return filepath.Base(dir)
+		case s == "usb":
+			return "usb " + filepath.Base(dir)
 		}
-		return ""
+		nearest = false
 	}
 	return ""
 }
@@ -101,7 +104,8 @@ func (o *outputLine) configure(active bool) error {
 }
 
 // Answers reads one byte from the expander, without choosing a register: the kernel's
-// driver chooses one in each of its own transactions. A chip on SPI cannot be asked.
+// driver chooses one in each of its own transactions. A chip on SPI cannot be asked, and one
+// on USB need not be: the kernel knows whether it is there.
 func (o *outputLine) Answers() error {
 	bus, addr, ok := i2cPlace(o.m.Expander(o.id))
 	if !ok {

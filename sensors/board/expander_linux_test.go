@@ -23,6 +23,9 @@ func TestWhichChipIsAnExpander(t *testing.T) {
 		if err := os.Symlink("/sys/bus/"+subsystem, filepath.Join(full, "subsystem")); err != nil {
 			t.Fatal(err)
 		}
+		if chip == "" {
+			return
+		}
 		if err := os.Symlink(filepath.Join(full, chip), filepath.Join(root, "sys/bus/gpio/devices", chip)); err != nil {
 			t.Fatal(err)
 		}
@@ -30,13 +33,21 @@ func TestWhichChipIsAnExpander(t *testing.T) {
 	device("platform/soc/fe200000.gpio", "platform", "gpiochip0")
 	device("platform/soc/fe804000.i2c/i2c-1/1-0020", "i2c", "gpiochip1")
 	device("platform/soc/fe204000.spi/spi_master/spi0/spi0.0", "spi", "gpiochip2")
+	const usb = "platform/soc/fd500000.pcie/usb1/1-1/1-1.2/1-1.2:1.0"
+	device("platform/soc/fd500000.pcie", "pci", "")
+	device(usb, "usb", "gpiochip3")                                     // cp210x, ftdi_sio
+	device(usb+"/0003:04D8:00DD.0005", "hid", "gpiochip4")              // mcp2221; its number counts the plugs
+	device(usb+"/0003:04D8:00DD.0005/i2c-5/5-0020", "i2c", "gpiochip5") // an expander behind it
 	m := &Machine{root: root}
-	for chip, want := range map[string]string{"gpiochip0": "", "gpiochip1": "1-0020", "gpiochip2": "spi0.0", "gpiochip9": ""} {
+	for chip, want := range map[string]string{
+		"gpiochip0": "", "gpiochip1": "1-0020", "gpiochip2": "spi0.0", "gpiochip9": "",
+		"gpiochip3": "usb 1-1.2:1.0", "gpiochip4": "usb 1-1.2:1.0", "gpiochip5": "5-0020",
+	} {
 		if got := m.Expander(LineID{Chip: chip}); got != want {
 			t.Errorf("%s: %q, want %q", chip, got, want)
 		}
 	}
-	for name, want := range map[string]uint16{"1-0020": 0x20, "12-003f": 0x3f, "spi0.0": 0, "1-1020": 0, "x-0020": 0} {
+	for name, want := range map[string]uint16{"1-0020": 0x20, "12-003f": 0x3f, "spi0.0": 0, "1-1020": 0, "x-0020": 0, "usb 1-1.2:1.0": 0, "usb 1-1": 0} {
 		if _, got, ok := i2cPlace(name); got != want || ok != (want != 0) {
 			t.Errorf("%s: 0x%02x, %v", name, got, ok)
 		}
