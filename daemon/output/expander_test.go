@@ -244,7 +244,8 @@ func TestReplugLeavesNoGoroutine(t *testing.T) {
 		stop := n.run()
 		synctest.Wait()
 		before := runtime.NumGoroutine()
-		for range 5 {
+		const plugs = 20
+		for range plugs {
 			b.Line("relays:0").Fail(syscall.ENODEV)
 			n.after(2 * checkEvery)
 			b.Line("relays:0").Fail(nil)
@@ -252,7 +253,8 @@ func TestReplugLeavesNoGoroutine(t *testing.T) {
 			n.do("pump", ActionToggle, 0)
 		}
 		n.after(time.Minute)
-		if now := runtime.NumGoroutine(); now > before {
+		// The count is the process's, so other goroutines may have come and gone.
+		if now := runtime.NumGoroutine(); now > before+plugs/2 {
 			t.Errorf("%d goroutines, before it was plugged in again %d", now, before)
 		}
 		stop()
