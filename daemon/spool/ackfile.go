@@ -413,10 +413,10 @@ func (f *ackEncoder) addSensor(run uint64, sensor string) {
 	f.add(durable.AppendString(ackRecord(ackSensor, logRun{0, run}), sensor))
 }
 
-// addWritten records how far a segment is on disk, if it is at all.
-func (f *ackEncoder) addWritten(g *segment) {
-	if !g.damaged && g.syncedUntil > g.lo {
-		f.addWrittenUntil(g, g.syncedUntil-1-g.off)
+// addWrittenLocked records how far a segment is on disk, if it is at all.
+func (f *ackEncoder) addWrittenLocked(l *log, g *segment) {
+	if until := l.writtenUntil(g); until > g.lo {
+		f.addWrittenUntil(g, until-1-g.off)
 	}
 }
 
@@ -533,7 +533,7 @@ func (f *ackEncoder) addAllLocked(st *store) {
 	}
 	for _, l := range st.logs {
 		for _, g := range l.segs {
-			f.addWritten(g)
+			f.addWrittenLocked(l, g)
 		}
 	}
 	f.addGivenLocked(st)
@@ -608,7 +608,7 @@ func (f *ackEncoder) addSensorsLocked(st *store) {
 	unsafe := map[string]uint64{}
 	for _, l := range st.logs {
 		if n := len(l.segs); n > 0 && l.segs[n-1].run == st.run {
-			f.addWritten(l.segs[n-1])
+			f.addWrittenLocked(l, l.segs[n-1])
 		}
 		l.eachUnsynced(func(e *memEntry) {
 			if e.done || e.run != st.run || e.seq == 0 {

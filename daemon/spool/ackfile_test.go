@@ -195,7 +195,7 @@ func FuzzAckFile(f *testing.F) {
 	all.addDone(logRun{Samples, 7}, span{firstLive, firstLive + 1})
 	all.addSafe(logRun{Events, 8}, "door", 12)
 	all.addSensor(8, "air")
-	all.addWritten(&segment{run: 3, number: 9, hi: 7, syncedUntil: 7})
+	all.addWrittenUntil(&segment{run: 3, number: 9}, 6)
 	all.addRemoved(&segment{run: 3, number: 9})
 	all.addGiven(logRun{Samples, 7}, "air", 12)
 	all.addJoined([]*segment{{run: 3, number: 9}, {run: 3, number: 12}}, 77)

@@ -332,6 +332,15 @@ func (l *log) segmentBytes() (n int64) {
 	return n
 }
 
+// writtenUntil returns the id after the last one that a segment has on disk. Of a damaged segment
+// only what is owed counts: what it has lost is reported, and is not missed again.
+func (l *log) writtenUntil(g *segment) uint64 {
+	if g.damaged {
+		return min(g.syncedUntil, l.done.freeBefore(g.hi)+1)
+	}
+	return g.syncedUntil
+}
+
 // flow returns the flow of a sensor. It creates the flow if there is none.
 func (l *log) flow(sensor string) *flow {
 	if l.class == Events {
@@ -455,6 +464,17 @@ func (s *ids) free(id uint64) uint64 {
 		return s.spans[i].hi
 	}
 	return id
+}
+
+// freeBefore returns the greatest id before id that is not in the set, 0 if there is none.
+func (s *ids) freeBefore(id uint64) uint64 {
+	if id == 0 {
+		return 0
+	}
+	if i := s.find(id - 1); i < len(s.spans) && s.spans[i].lo < id {
+		id = s.spans[i].lo
+	}
+	return max(id, 1) - 1
 }
 
 // within returns the parts of the set from lo up to but not including hi.

@@ -40,6 +40,13 @@ func checkIDs(t *testing.T, s ids, plain map[uint64]bool) {
 		if got := s.free(id); got != free {
 			t.Fatalf("free(%d) = %d, want %d, with %v", id, got, free, s.spans)
 		}
+		before := max(id, 1) - 1
+		for before > 0 && plain[before] {
+			before--
+		}
+		if got := s.freeBefore(id); got != before {
+			t.Fatalf("freeBefore(%d) = %d, want %d, with %v", id, got, before, s.spans)
+		}
 	}
 	n := 0
 	for _, x := range s.within(20, 50) {

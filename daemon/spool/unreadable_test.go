@@ -235,3 +235,74 @@ func TestTornSegmentIsRemoved(t *testing.T) {
 		}
 	})
 }
+
+// A segment is damaged, and cannot be repaired because the disk is full, or is in use when a
+// part of it is lost. Then the rest of it is removed. The next run notices that.
+func TestDamagedSegmentIsRemoved(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		for _, kills := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				const name = "samples-1-1.seg"
+				d, o := backlog(t, true), Options{AtRisk: time.Second}
+				if !running {
+					flip(d, name, segmentSize/2)
+					d.Failing(full)
+				}
+				r := newRig(t, d, o).start()
+				if running {
+					flip(d, name, segmentSize/2)
+				}
+				items := r.takeItems(all)
+				d.Failing(nil)
+				if !running {
+					_ = d.Remove(name)
+				}
+				wait(2 * time.Minute)
+				_ = d.Remove(name)
+				if kills {
+					d = r.crash(d.Kill())
+				} else if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+				if missing := checkAllTold(t, items); missing == 0 || missing > 10 {
+					t.Errorf("%d are missing at first", missing)
+				}
+				r = newRig(t, d, o).start()
+				if missing := checkAllTold(t, r.takeItems(all)); missing < 1000 {
+					t.Errorf("%d are missing", missing)
+				}
+				if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// While the disk is full, what cannot be read is tried again as soon as otherwise, and what comes
+// after it is sent.
+func TestUnreadableWhileTheDiskIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, backlog(t, true), Options{AtRisk: time.Second}).start()
+		r.add(message.Reading, "air")
+		r.d.Failing(func(op, name string) error {
+			if op == "read" && name == "samples-1-1.seg" {
+				return errIO
+			}
+			return full(op, name)
+		})
+		wait(5 * time.Minute) // it is tried only once a minute
+		items := r.takeItems(all)
+		for range 5 {
+			wait(time.Second)
+			items = append(items, r.takeItems(all)...)
+		}
+		if n := len(items); n < 5000 {
+			t.Errorf("%d items", n)
+		}
+		r.d.Failing(nil)
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
+}

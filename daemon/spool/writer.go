@@ -108,7 +108,7 @@ func (w *writer) step(now time.Time) (wait time.Duration, some bool) {
 		next = now // it became due while the disk was working
 	}
 	if isDown(w.st) {
-		next = w.retryAt
+		next = earlier(w.retryAt, p.reread) // reading may work all the same
 	}
 	if next.IsZero() {
 		return 0, false
@@ -127,6 +127,7 @@ func isDown(st *store) bool {
 type plan struct {
 	write, sync, sensors, acks, refused bool
 	next                                time.Time
+	reread                              time.Time // when a segment that could not be read is read again; zero if none is
 }
 
 // isDue reports whether the time t has come. If not, p.next will be t at the latest.
@@ -170,9 +171,11 @@ func (w *writer) plan(now time.Time) plan {
 	if p.refused || len(st.losses.segments) > 0 || len(st.losses.entries) > 0 {
 		p.sync = true
 	}
-	if t := st.due.reread; !t.IsZero() && p.isDue(now, t.Add(settleDelay)) {
-		st.due.reread = time.Time{}
-		st.ready.Set()
+	if t := st.due.reread; !t.IsZero() {
+		if p.reread = t.Add(settleDelay); p.isDue(now, p.reread) {
+			p.reread, st.due.reread = time.Time{}, time.Time{}
+			st.ready.Set()
+		}
 	}
 	if w.o.MaxAge > 0 {
 		p.isDue(now, w.limiter.aged.Add(ageEvery))
@@ -361,7 +364,7 @@ func (w *writer) rollSegment(c Class) error {
 		return err
 	}
 	if g := w.st.logs[c].active; g != nil {
-		if err := w.appendAcks(func(f *ackEncoder) { f.addWritten(g) }, true); err != nil {
+		if err := w.appendAcks(func(f *ackEncoder) { f.addWrittenLocked(w.st.logs[c], g) }, true); err != nil {
 			return err
 		}
 	}

@@ -210,6 +210,9 @@ func (d *Dir) Truncate(name string, size int64) error {
 	if f == nil {
 		return fs.ErrNotExist
 	}
+	if grow := int(size) - len(f.B); grow > 0 { // as truncate(2) does
+		f.B = append(f.B, make([]byte, grow)...)
+	}
 	f.B = f.B[:size]
 	f.Good = min(f.Good, len(f.B))
 	return nil
