@@ -207,6 +207,17 @@ func (r *riskFile) readEarlier(run uint64, path string) earlierRisk {
 	}
 }
 
+// markSent records that what was at risk may have been sent meanwhile, by a run without a disk.
+func (x earlierRisks) markSent() {
+	for _, e := range x.found {
+		if e.note != nil {
+			for k := range e.note.risks {
+				e.note.risks[k].sent = true
+			}
+		}
+	}
+}
+
 // of returns the risk file of a run. who is the run's source, and place that of its
 // directory's lock file.
 func (x earlierRisks) of(run uint64, who Source, place string) earlierRisk {

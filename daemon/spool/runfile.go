@@ -148,6 +148,7 @@ type runtimeDir struct {
 	st       *store
 	log      *slog.Logger
 	recorded bool     // this run is recorded here
+	sensors  int      // in so many logs sensors were seen then
 	diskless []uint64 // earlier runs that are recorded here
 	unsure   bool     // there were earlier ones, which may have sent entries that others had left in the spool
 }
@@ -202,7 +203,7 @@ func (r *runtimeDir) update(hasDisk bool) {
 	if r.dir == nil {
 		return
 	}
-	if hasDisk == r.recorded {
+	if hasDisk == r.recorded || r.recorded && r.sensors != r.st.sensorCount() {
 		r.record(!hasDisk)
 	}
 	if len(r.diskless) > 0 {
@@ -219,6 +220,7 @@ func (r *runtimeDir) record(recorded bool) {
 	}
 	r.st.mu.Lock()
 	x := runFile{run: r.st.run, sensors: r.st.sensors.logs(), took: r.st.source}
+	r.sensors = r.st.sensors.count
 	r.st.mu.Unlock()
 	r.recorded = durable.Replace(r.dir, name, x.encode()) == nil
 }

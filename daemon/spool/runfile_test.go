@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -35,6 +36,24 @@ func disklessRuns(t *testing.T, o Options) (names []string) {
 		}
 	}
 	return names
+}
+
+// The loss of a sensor that a run without a disk did not know of when it began is told too.
+func TestSensorThatComesLaterToARunWithoutADisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}
+		r := noDisk(t, o)
+		run := r.s.RunNumber()
+		wait(5 * time.Second)
+		r.add(message.Edge, "door")
+		wait(0)
+		r.crash(nil)
+		r = newRig(t, newMemDisk(), o)
+		r.want(r.takeItems(all), fmt.Sprintf("gap air %d after_seq=0 reason=crash certain=false, gap door %d after_seq=0 reason=crash certain=false", run, run))
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A run that never has a disk and is killed is told by the next, or the one
@@ -239,4 +258,30 @@ func TestStateFile(t *testing.T) {
 			t.Errorf("%q was read as %+v", b[:i], got)
 		}
 	}
+}
+
+// A run was killed. The next one had no disk, and sent what the first had written. Then its file is
+// removed: what was lost with it may have arrived.
+func TestWhatARunWithoutADiskGaveIsLostLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Minute, RuntimeDir: memoryDir(t)}
+		r := newRig(t, newMemDisk(), o).start()
+		wait(5 * time.Second)
+		for range 3 {
+			r.add(message.Reading, "air")
+		}
+		wait(2 * time.Second) // written, not synced
+		r = r.killed(func(d *memDisk, _ *Options) { d.Failing(full) }).start()
+		r.want(r.takeItems(all), "air:1, air:2, air:3")
+		wait(2 * time.Second)
+		r = r.killed(func(d *memDisk, _ *Options) {
+			for _, name := range d.Files("samples-", segmentExt) {
+				_ = d.Remove(name)
+			}
+		}).start()
+		r.want(r.takeItems(all), "gap air 1 after_seq=0 to_seq=3 reason=crash certain=false")
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -105,6 +105,9 @@ func open(o Options, d disk) (*Spool, error) {
 func (w *writer) start() error {
 	diskless := w.runtime.recall()
 	w.risks.recall()
+	if w.runtime.unsure {
+		w.risks.earlier.markSent()
+	}
 	err := w.attach()
 	if locked := (*LockedError)(nil); errors.As(err, &locked) {
 		return fmt.Errorf("open spool: %w", err)
