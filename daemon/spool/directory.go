@@ -31,7 +31,7 @@ type directory struct {
 
 	lock            io.Closer // nil while the directory is not ours
 	attached        bool      // it has been read
-	loads           int       // how often something was found in one
+	loads           int       // how often something was found in one: the range of ids for the next
 	known           uint64    // the greatest run number that was found in it
 	counted         bool      // and it can be counted on from
 	recorded        bool      // the run file says that this run runs
@@ -57,6 +57,12 @@ func (d *directory) load() (*found, error) {
 		}
 		d.lock = lock
 	}
+	if d.loads == idRanges {
+		if !d.st.startRangesAgain() {
+			return nil, fmt.Errorf("directory %q has come back %d times; it is read again when what is left of it in memory is sent", d.o.Dir, idRanges)
+		}
+		d.loads = 0
+	}
 	f, err := load(d.disk, ownRun{d.st.run, d.st.source, d.st.lostFrames, idRange(d.loads)}, d.risks)
 	if err != nil {
 		return nil, err
@@ -64,7 +70,7 @@ func (d *directory) load() (*found, error) {
 	if f.taken {
 		return nil, fmt.Errorf("directory %q holds messages of another run %d; they are sent after a restart", d.o.Dir, d.st.run)
 	}
-	if f.owesAny() && d.loads < idRanges-1 {
+	if f.owesAny() {
 		d.loads++
 	}
 	d.attached = true

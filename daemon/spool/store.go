@@ -284,6 +284,25 @@ func (st *store) retireLocked(g *segment) {
 	}
 }
 
+// startRangesAgain forgets the ranges of ids that were given to what was found in directories,
+// so that they can be given again. It returns false if an entry with such an id is still owed.
+// No directory may be in use.
+func (st *store) startRangesAgain() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, l := range st.logs {
+		if len(l.mem) > 0 && l.done.free(l.mem[0].id) < firstLive {
+			return false
+		}
+	}
+	for _, l := range st.logs {
+		for _, f := range l.flows {
+			f.givenFound = nil
+		}
+	}
+	return true
+}
+
 // enqueueAllLocked enqueues all flows that may have something to send.
 func (st *store) enqueueAllLocked() {
 	for _, l := range st.logs {

@@ -553,3 +553,60 @@ func TestAnswersInARemovedFileAreCounted(t *testing.T) {
 		}
 	})
 }
+
+// A directory on a stick that loses its contact once a week comes back more often, in the life
+// of a process, than there are ranges of ids. What of an earlier time is still in memory is
+// not taken for what is found then.
+func TestTheDirectoryComesBackForYears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newLost(t, memoryDir(t), 5000)
+		if err := x.stopAndClose(); err != nil { // so that all of it is found
+			t.Fatal(err)
+		}
+		x.open(t)
+		x.s.writer.dir.loads = idRanges - 1 // it has come back so often
+		comeBack := func(taken int) {
+			x.takeItems(taken) // others are read ahead, and so at hand
+			wait(time.Second)
+			if err := os.Rename(x.dir, x.dir+".old"); err != nil {
+				t.Fatal(err)
+			}
+			x.s.Verify()
+			wait(5 * time.Second)
+			if err := errors.Join(os.RemoveAll(x.dir), os.Rename(x.dir+".old", x.dir)); err != nil {
+				t.Fatal(err)
+			}
+			x.s.Verify()
+			wait(2 * time.Minute)
+			x.s.Rewind()
+		}
+		comeBack(200)
+		got := map[uint64]bool{}
+		receive := func(which func(message.Record) bool) {
+			for _, i := range x.takeItems(all) {
+				if r := i.Record; which(r) {
+					got[r.Seq] = got[r.Seq] || r.Kind == message.Reading
+					x.s.Ack(i.ID)
+				}
+			}
+			wait(2 * time.Minute)
+			x.s.Rewind()
+		}
+		receive(func(r message.Record) bool { return r.Kind != message.Reading || r.Seq > 140 })
+		comeBack(20)
+		for range 3 {
+			receive(func(message.Record) bool { return true })
+		}
+		for seq := uint64(1); seq <= 140; seq++ {
+			if !got[seq] {
+				t.Fatalf("reading %d did not come", seq)
+			}
+		}
+		if n := x.s.Backlog().Records; n != 0 {
+			t.Errorf("%d records wait, and nothing is left to send", n)
+		}
+		if err := x.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
+}
