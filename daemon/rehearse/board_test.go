@@ -1,10 +1,8 @@
-package rehearse_test
+package rehearse
 
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,25 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"fieldpost/daemon/config"
-	"fieldpost/daemon/rehearse"
 	"fieldpost/sensors"
 	"fieldpost/sensors/sim/simboard"
 )
-
-// loadText loads a configuration.
-func loadText(t *testing.T, text string) *config.Config {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "fieldpost.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := config.LoadWithoutFiles(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
-}
 
 const head = `thing: thing-greenhouse
 broker:
@@ -99,13 +81,13 @@ func read(c sensors.Chip, b *simboard.Board, cfg sensors.Config) (sensors.Sensor
 // Every chip of the catalog is simulated at the place that a configuration gives it, its driver
 // reads it, its values move, and it can be cut off and comes back.
 func TestEveryChipIsSimulated(t *testing.T) {
-	cfg := loadText(t, whole())
+	cfg := configOf(t, whole())
 	if len(cfg.Sensors) != len(sensors.Catalog()) {
 		t.Fatalf("%d sensors", len(cfg.Sensors))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := simboard.New(t.TempDir())
-		if missing := b.Add(cfg.Sensors, rehearse.Outputs(cfg)); len(missing) > 0 {
+		if missing := b.Add(cfg.Sensors, Outputs(cfg)); len(missing) > 0 {
 			t.Fatalf("not simulated: %v", missing)
 		}
 		for i, p := range b.Parts() {
@@ -141,7 +123,7 @@ func TestEveryChipIsSimulated(t *testing.T) {
 
 // A part that is kept still has the value that it had, until it may move again.
 func TestPartKeptStill(t *testing.T) {
-	cfg := loadText(t, head+"sensors:\n  - {name: soil, chip: tmp102, bus: i2c-1}\n")
+	cfg := configOf(t, head+"sensors:\n  - {name: soil, chip: tmp102, bus: i2c-1}\n")
 	b := simboard.New(t.TempDir())
 	if missing := b.Add(cfg.Sensors, nil); len(missing) > 0 {
 		t.Fatal(missing)
