@@ -196,6 +196,26 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 	})
 }
 
+// An output that drives only one of its levels has the resistor that it needs for the other.
+func TestOpenDrainOutputs(t *testing.T) {
+	head, _, _ := strings.Cut(wide, "sensors:\n")
+	r := rehearsed(t, head+`outputs:
+  - {name: drain, pin: GPIO22, drive: open-drain}
+  - {name: drain-low, pin: GPIO23, drive: open-drain, active_low: true}
+  - {name: source, pin: GPIO24, drive: open-source}
+  - {name: source-low, pin: "pcf8574:2", drive: open-drain, active_low: true}
+`, "stop", "", func(*stage) {})
+	held := 0
+	for _, o := range r.Outcomes {
+		if o.Promise == 3 && o.Verdict == Held {
+			held++
+		}
+	}
+	if held != 4 {
+		t.Errorf("%+v", r.Outcomes)
+	}
+}
+
 // A daemon that ends by itself is found, although another one can go on after it. One that needs
 // too long to stop breaks nothing.
 func TestDaemonThatEnds(t *testing.T) {

@@ -114,7 +114,7 @@ func (s *Simulation) Fit(cfg *config.Config) { s.Missing = s.Board.Add(cfg.Senso
 // Outputs returns the lines and channels that a configuration drives. Any goroutine.
 func Outputs(cfg *config.Config) (outputs []simboard.Output) {
 	for _, o := range cfg.Outputs {
-		outputs = append(outputs, simboard.Output{Name: o.Name, Pin: o.Pin, PWM: o.PWM})
+		outputs = append(outputs, simboard.Output{Name: o.Name, Pin: o.Pin, PWM: o.PWM, Drive: o.Drive})
 	}
 	return outputs
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"fieldpost/sensors"
+	"fieldpost/sensors/board"
 	"fieldpost/sensors/sim"
 )
 
@@ -69,8 +70,12 @@ type Missing struct {
 // String says what is missing, for people.
 func (m Missing) String() string { return fmt.Sprintf("%s (%s): %s", m.Name, m.What, m.Why) }
 
-// Output is what the board needs to know of an output: its line or its PWM channel.
-type Output struct{ Name, Pin, PWM string }
+// Output is what the board needs to know of an output: its line and how that is driven, or its
+// PWM channel.
+type Output struct {
+	Name, Pin, PWM string
+	Drive          board.Drive
+}
 
 // New makes an empty board. dir is a directory of its own, for the files that a kernel shows
 // in /sys.
@@ -109,12 +114,18 @@ func (b *Board) Add(list []sensors.Config, outputs []Output) (missing []Missing)
 	return missing
 }
 
+// pulls are the resistors that outputs need which drive only one of their two levels.
+var pulls = map[board.Drive]board.Pull{board.OpenDrain: board.PullUp, board.OpenSource: board.PullDown}
+
 func (b *Board) addOutput(o Output) (why string) {
 	var err error
 	if o.PWM != "" {
 		err = sim.AddPWM(b.Board, o.PWM)
 	} else {
 		err = b.line(o.Pin)
+		if pull, ok := pulls[o.Drive]; err == nil && ok {
+			b.Line(o.Pin).SetPull(pull)
+		}
 	}
 	if err != nil {
 		return err.Error()
