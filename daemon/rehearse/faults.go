@@ -412,18 +412,29 @@ func stopped(s *stage, _ Fault) []Outcome {
 		return append(outcomes, broke(3, "the daemon was stopped", err)...)
 	}
 	for _, o := range moved {
-		action, _ := away(o)
-		level, has := o.Safe.Level()
-		why := ""
-		switch {
-		case !has:
-			why = fmt.Sprintf("it has no safe level (safe: %s), so it stayed as ordered: give it one", o.Safe)
-		case !s.at(o, level):
-			why = fmt.Sprintf("it is not at its safe level, %s", o.Safe)
-		}
-		outcomes = append(outcomes, judged(3, fmt.Sprintf("output %s was %s when the daemon was stopped", o.Name, action), why))
+		outcomes = append(outcomes, s.afterStop(o))
 	}
 	return append(outcomes, s.settle())
+}
+
+// afterStop judges the level of an output that was moved away before the daemon was stopped: the
+// safe one, or with safe: keep the one that was ordered.
+func (s *stage) afterStop(o output.Config) Outcome {
+	action, ordered := away(o)
+	happened, why := fmt.Sprintf("output %s was %s when the daemon was stopped", o.Name, action), ""
+	safe, has := o.Safe.Level()
+	switch {
+	case has && !s.at(o, safe):
+		why = fmt.Sprintf("it is not at its safe level, %s", o.Safe)
+	case has:
+	case s.at(o, ordered):
+		happened += fmt.Sprintf(", and stays %s, because it has safe: %s", action, o.Safe)
+	case brief(o):
+		return Outcome{Promise: 3, Verdict: NotTried, Happened: happened, Why: "max_on may have switched it off before"}
+	default:
+		why = fmt.Sprintf("it did not stay %s, although it has safe: %s", action, o.Safe)
+	}
+	return judged(3, happened, why)
 }
 
 // wrongBy is how wrong the clock is: a board without a battery-backed clock starts in the past.

@@ -196,6 +196,22 @@ func TestBrokenPromiseOfEachFaultIsFound(t *testing.T) {
 	})
 }
 
+// An output with safe: keep has to keep its level at a stop. Here another one is found on the line.
+func TestKeptOutputThatChanges(t *testing.T) {
+	text := strings.Replace(wide, "safe: off, safe_after: 5m", "initial: off, safe: keep", 1)
+	r := rehearsed(t, text, "stop", "", func(s *stage) {
+		s.sim.Board.KeepOnRelease(false) // the line falls back to its pull
+	})
+	if o := outcomeOf(r, "stop", 3); o.Verdict != Broken || o.Why != "it did not stay on, although it has safe: keep" || r.Err() == nil {
+		t.Errorf("%+v", r.Outcomes)
+	}
+	// one that max_on may have switched off before proves nothing
+	r = rehearsed(t, strings.Replace(text, "safe: keep", "safe: keep, max_on: 5m", 1), "stop", "", func(s *stage) { s.sim.Board.KeepOnRelease(false) })
+	if o := outcomeOf(r, "stop", 3); o.Verdict != NotTried || o.Why != "max_on may have switched it off before" {
+		t.Errorf("%+v", r.Outcomes)
+	}
+}
+
 // An output that drives only one of its levels has the resistor that it needs for the other.
 func TestOpenDrainOutputs(t *testing.T) {
 	head, _, _ := strings.Cut(wide, "sensors:\n")

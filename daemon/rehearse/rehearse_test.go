@@ -15,6 +15,7 @@ import (
 	"fieldpost/sensors"
 )
 
+// configOf loads a configuration without the files that it names.
 func configOf(t *testing.T, text string) *config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "fieldpost.yaml")
@@ -122,18 +123,18 @@ func TestRehearsal(t *testing.T) {
 	}
 }
 
-// What a configuration gives away is found: an output without a safe level, and a spool that is
-// too small for a day.
-func TestBrokenPromiseIsFound(t *testing.T) {
+// What a configuration gives away is said and breaks no promise: an output that keeps its level,
+// none of which a lost link makes safe, and a spool that is too small for a day.
+func TestGivenAwayByTheConfiguration(t *testing.T) {
 	t.Parallel()
 	text := strings.NewReplacer("ENDPOINT", "broker.example", "safe: off, safe_after: 5m", "initial: off, safe: keep").Replace(small)
 	cfg := configOf(t, text+"spool: {max_bytes: 1MiB}\n")
 	r, err := Run(t.Context(), RunOptions{Config: cfg, Version: "test", Scenario: scenario(t, cfg, "faults:\n  - fault: stop\n  - {fault: broker_gone, for: 36h}\n")})
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || r.Err() != nil {
+		t.Fatalf("%v, %v: %+v", err, r.Err(), r.Outcomes)
 	}
-	if o := outcomeOf(r, "stop", 3); o.Verdict != Broken || !strings.Contains(o.Why, "no safe level (safe: keep)") || r.Err() == nil {
-		t.Errorf("an output that stays on: %+v, %v", o, r.Err())
+	if o := outcomeOf(r, "stop", 3); o.Verdict != Held || !strings.HasSuffix(o.Happened, "and stays on, because it has safe: keep") {
+		t.Errorf("an output that stays on: %+v", o)
 	}
 	if o := outcomeOf(r, "broker_gone", 3); o.Verdict != NotTried || !strings.Contains(o.Why, "no safe_after") {
 		t.Errorf("without safe_after: %+v", o)
@@ -141,6 +142,28 @@ func TestBrokenPromiseIsFound(t *testing.T) {
 	if o := outcomeOf(r, "broker_gone", 1); o.Verdict != Held || !strings.Contains(o.Why, "spool_full") || strings.Contains(o.Happened, " 0 reported as lost") {
 		t.Errorf("a spool that is too small: %+v", o)
 	}
+}
+
+// The configurations that come with fieldpost keep their promises.
+func TestShippedConfigurations(t *testing.T) {
+	paths, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil || len(paths) < 4 {
+		t.Fatal(paths, err)
+	}
+	files := map[string]string{}
+	for _, path := range paths {
+		files[filepath.Base(path)] = path
+	}
+	together(t, files, func(t *testing.T, _, path string) {
+		cfg, err := config.LoadWithoutFiles(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Run(t.Context(), RunOptions{Config: cfg, Version: "test", Scenario: Scenario{usual("sensor_gone"), usual("order_storm"), usual("stop")}})
+		if err != nil || r.Err() != nil || len(r.NotSimulated) > 0 {
+			t.Errorf("%v, %v, not simulated: %v: %+v", err, r.Err(), r.NotSimulated, r.Outcomes)
+		}
+	})
 }
 
 // An end by the user is reported, and what was interrupted is not judged.
