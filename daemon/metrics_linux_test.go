@@ -221,33 +221,51 @@ func TestMetricsFollowTheConfiguration(t *testing.T) {
 	}
 }
 
-// A port that another program has is a fault and costs nothing else. It is over when the
-// configuration names another one.
-func TestMetricsPortInUse(t *testing.T) {
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	s := daemontest.NewSite(t, nil)
-	cfg := s.Config("", "")
-	cfg.Local.Metrics = other.Addr().String()
-	r, socket := s.StartWithSocket(cfg)
-	daemontest.AwaitStatus(t, socket, "fault", func(st api.Status) bool {
-		return len(st.Faults) == 1 && st.Faults[0].Code == "metrics_unavailable" && strings.Contains(st.Faults[0].Detail, "address already in use")
-	})
-	daemontest.Await(t, "reading", r.Acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	next := *cfg
-	next.Local.Metrics = freeAddress(t)
-	if _, err := r.Daemon.Swap(t.Context(), &next); err != nil {
-		t.Fatal(err)
-	}
-	awaitMetrics(t, next.Local.Metrics, func(text string) bool { return value(text, `fieldpost_faults{severity="warning"}`) == "0" })
-	if err := r.Stop(); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := askMetrics(next.Local.Metrics, ""); err == nil {
-		t.Error("the address answers after the daemon has ended")
+// A port that another program has is a fault of the metrics or the page, and costs nothing else. It
+// is over when the configuration names another port, which is closed when the daemon ends.
+func TestPortInUse(t *testing.T) {
+	for code, c := range map[string]struct {
+		set     func(*config.Local, string)
+		answers func(t *testing.T, address string)
+	}{
+		"metrics_unavailable": {
+			func(l *config.Local, address string) { l.Metrics = address },
+			func(t *testing.T, address string) { awaitMetrics(t, address, func(string) bool { return true }) },
+		},
+		"page_unavailable": {
+			func(l *config.Local, address string) { l.Listen = address },
+			func(t *testing.T, address string) { visit(t, address, "") },
+		},
+	} {
+		t.Run(code, func(t *testing.T) {
+			other, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			s := daemontest.NewSite(t, nil)
+			cfg := s.Config("", "")
+			c.set(&cfg.Local, other.Addr().String())
+			r, socket := s.StartWithSocket(cfg)
+			daemontest.AwaitStatus(t, socket, "fault", func(st api.Status) bool {
+				return len(st.Faults) == 1 && st.Faults[0].Code == code && strings.Contains(st.Faults[0].Detail, "address already in use")
+			})
+			daemontest.Await(t, "reading", r.Acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
+			next, address := *cfg, freeAddress(t)
+			c.set(&next.Local, address)
+			if _, err := r.Daemon.Swap(t.Context(), &next); err != nil {
+				t.Fatal(err)
+			}
+			c.answers(t, address)
+			daemontest.AwaitStatus(t, socket, "end of the fault", func(st api.Status) bool { return len(st.Faults) == 0 })
+			if err := r.Stop(); err != nil {
+				t.Error(err)
+			}
+			if conn, err := net.Dial("tcp", address); err == nil {
+				_ = conn.Close()
+				t.Error("the address answers after the daemon has ended")
+			}
+		})
 	}
 }
 

@@ -14,9 +14,7 @@ import (
 	"time"
 
 	"fieldpost/daemon"
-	"fieldpost/daemon/api"
 	"fieldpost/daemon/client"
-	"fieldpost/daemon/config"
 	"fieldpost/daemon/daemontest"
 	"fieldpost/daemon/message"
 )
@@ -261,31 +259,6 @@ func TestPageRefusesAWrongAddress(t *testing.T) {
 	if status, text := v.order("on"); status != http.StatusOK {
 		t.Errorf("order: %d %s", status, text)
 	}
-}
-
-// A port that another program has is a fault and costs nothing else. It is over when the
-// configuration names another one.
-func TestPagePortInUse(t *testing.T) {
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	s := daemontest.NewSite(t, nil)
-	cfg := s.Config("", "")
-	cfg.Local.Listen = other.Addr().String()
-	r, socket := s.StartWithSocket(cfg)
-	daemontest.AwaitStatus(t, socket, "fault", func(st api.Status) bool {
-		return len(st.Faults) == 1 && st.Faults[0].Code == "page_unavailable" && strings.Contains(st.Faults[0].Detail, "address already in use")
-	})
-	daemontest.Await(t, "reading", r.Acked, func(rec message.Record) bool { return rec.Kind == message.Reading })
-	next := *cfg
-	next.Local = config.Local{Listen: freeAddress(t)}
-	if _, err := r.Daemon.Swap(t.Context(), &next); err != nil {
-		t.Fatal(err)
-	}
-	visit(t, next.Local.Listen, "")
-	daemontest.AwaitStatus(t, socket, "end of the fault", func(st api.Status) bool { return len(st.Faults) == 0 })
 }
 
 // The page takes a listener that is open already, so nobody takes its port in between; after a
