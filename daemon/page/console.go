@@ -140,9 +140,7 @@ func (s *Server) getMQTT(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer stop()
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	out := http.NewResponseController(w)
+	out := beginEvents(w)
 	beat := time.NewTicker(10 * time.Second) // finds out who has gone
 	defer beat.Stop()
 	text := []byte(": subscribed\n\n")

@@ -71,7 +71,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && !sameOrigin(r) {
-		refuse(w, http.StatusForbidden, "this request comes from another page")
+		refuse(w, http.StatusForbidden, "this request comes from another page, or a proxy does not pass the Host header on")
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -197,6 +197,16 @@ func (s *Server) getState(w http.ResponseWriter, _ *http.Request) {
 	answer(w, json.RawMessage(b))
 }
 
+// beginEvents begins a stream of events. Whoever passes it on sends each event at once: nginx would
+// wait until it has some kilobytes.
+func beginEvents(w http.ResponseWriter) *http.ResponseController {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	return http.NewResponseController(w)
+}
+
 // getEvents sends the state each second until the browser goes. One that does not read is
 // given up.
 func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
@@ -208,9 +218,7 @@ func (s *Server) getEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.places.leaveStream(here)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	out := http.NewResponseController(w)
+	out := beginEvents(w)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
