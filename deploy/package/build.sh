@@ -89,6 +89,13 @@ tree_fieldpost-provision() {
 	chmod -R u=rwX,go=rX "$to"
 }
 
+# for_rpm TREE: what Fedora and openSUSE look for in another place than Debian
+for_rpm() {
+	local zsh=$1/usr/share/zsh
+	rm -r "$1/usr/share/lintian"
+	[ ! -d "$zsh" ] || mv "$zsh/vendor-completions" "$zsh/site-functions"
+}
+
 # changelog PACKAGE: in Debian's form, with CHANGELOG.md as the place of the words
 changelog() {
 	printf '%s (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md of the source.\n\n -- fieldpost developers <fieldpost@localhost.invalid>  %s\n' \
@@ -114,8 +121,10 @@ for package in $PACKAGES; do
 	for program in $PROGRAMS; do
 		binary=$BINDIR/$program-linux-${cpu:-$arch}
 		[ -x "$binary" ] || { echo "$binary is not there: make cross" >&2; exit 1; }
-		[ -d "$WORK/$program-$arch" ] || "tree_$program" "$WORK/$program-$arch" "$binary"
-		package "nfpm-$program.yaml" "$format" "$WORK/$program-$arch"
+		tree=$WORK/$program-$format-$arch
+		"tree_$program" "$tree" "$binary"
+		[ "$format" != rpm ] || for_rpm "$tree"
+		package "nfpm-$program.yaml" "$format" "$tree"
 	done
 done
 # what a binary was made of, read out of the binary itself
