@@ -28,6 +28,19 @@ dpkg-deb -x "$WORK"/one/fieldpost_*_amd64.deb "$WORK/unpacked"
 (cd "$WORK/tree" && find . -type f) | sort >"$WORK/files"
 while read -r file; do cmp "$WORK/tree/$file" "$WORK/unpacked/$file"; done <"$WORK/files"
 echo "ok: the $(wc -l <"$WORK/files") files of make install"
+
+tar -C "$WORK/tree" -czf "$WORK/fieldpost.tgz" .
+mkdir "$WORK/root"
+# unpack N: the Nth line with which deploy/README.md unpacks these files, into another directory than /
+unpack() { (cd "$WORK" && eval "$(sed -n "s|^sudo tar -C / |tar -C $WORK/root |p" "$REPO/deploy/README.md" | sed -n "$1p")"); }
+unpack 1
+echo '# my own' >>"$WORK/root/etc/fieldpost/fieldpost.yaml"
+rm "$WORK/root/usr/bin/fieldpost"
+unpack 2
+test "$(tail -n 1 "$WORK/root/etc/fieldpost/fieldpost.yaml")" = '# my own' -a -x "$WORK/root/usr/bin/fieldpost" ||
+	{ echo "an upgrade as in deploy/README.md does not keep the configuration" >&2; exit 1; }
+echo "ok: unpacked and upgraded as in deploy/README.md"
+
 dpkg-deb -x "$WORK"/one/fieldpost-provision_*_amd64.deb "$WORK/provision"
 cmp "$1/fieldpost-provision-linux-amd64" "$WORK/provision/usr/bin/fieldpost-provision"
 "$WORK/provision/usr/bin/fieldpost-provision" --version
