@@ -115,7 +115,10 @@ func (b *Board) placeFiles(p *Part, class, name, at string, values []valueFile) 
 			contents[f.name] = f.text(0)
 		}
 	}
-	device := class + " " + name + " " + at
+	device := class + " " + name
+	if at != name {
+		device += " at " + at
+	}
 	dir, there := b.dirs[device]
 	var err error
 	if !there {
