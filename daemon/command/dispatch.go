@@ -218,10 +218,15 @@ func (d *Dispatcher) admit(o Order, from source) (finish func() Answer) {
 	case r.verdict == join && first.join(from):
 		return func() Answer {
 			<-first.done
-			if first.answer.Status == "" {
+			if first.answer.Status != "" {
+				return d.repeatAnswer(first.answer, from)
+			}
+			if d.isEnding() || from.lost != nil && from.lost() {
 				return d.notBegun(o, from)
 			}
-			return d.repeatAnswer(first.answer, from)
+			// The first one was dropped with its connection, and this message, of the next
+			// one, came before that was known. The broker does not send it again. [CMD-13]
+			return d.admit(o, from)()
 		}
 	case r.verdict == join: // it hangs
 		a := answerFor(NoResult, "it is still under way")

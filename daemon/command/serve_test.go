@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fieldpost/daemon/clock"
 	"fieldpost/daemon/message"
 	"fieldpost/daemon/uplink"
 )
@@ -304,4 +305,34 @@ func TestOrderEndsAfterServe(t *testing.T) {
 			t.Errorf("the next dispatcher answers %q", got)
 		}
 	})
+}
+
+// An order that comes on a new connection, just when the one of the old connection is being
+// dropped, is carried out: the broker does not send it again on this connection. [CMD-13]
+func TestCopyOfADroppedOrder(t *testing.T) {
+	run := newLedgerRun(t, &memJournal{t: t}, clock.Fake())
+	d, text := run.dispatcher, order("a", "pump", "on", time.Minute)
+	o, err := Decode(text, thing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := func(lost bool) func() Answer {
+		return d.accept(o, nil, len(text), source{cause: "mqtt", broker: true, stored: true, limited: true, lost: func() bool { return lost }})
+	}
+	dropped := newJob(o, source{broker: true, lost: func() bool { return true }})
+	d.mu.Lock()
+	d.underWay[o.ID] = dropped
+	d.mu.Unlock()
+	again, lostToo := copied(false), copied(true)
+	d.mu.Lock()
+	delete(d.underWay, o.ID)
+	close(dropped.done)
+	d.mu.Unlock()
+	if a := lostToo(); a.Status != "" {
+		t.Errorf("one whose connection has ended too: %+v", a)
+	}
+	if a := again(); a.Status != Done || run.pins.moved() != 1 {
+		t.Errorf("%+v, moved %d times", a, run.pins.moved())
+	}
+	run.stop()
 }
