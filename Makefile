@@ -35,11 +35,11 @@ CROSS_PROVISION := $(filter-out linux-armv7,$(CROSS))
 
 # What `make ci` does, in this order. The tests come last, so that their
 # summary is what one sees.
-CI_STEPS ?= lint build cross package-test image-test demo page-test chaos clock-steps vm-test vm-bookworm vm-pi test
+CI_STEPS ?= lint build cross test-32 package-test image-test demo page-test chaos clock-steps vm-test vm-bookworm vm-pi test
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: hw-test hw-trial help build provision demo docs test race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
+.PHONY: hw-test hw-trial help build provision demo docs test test-32 race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -70,6 +70,16 @@ test: ## all tests, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler here: testing WITHOUT the race detector"
 	$(GO) test -tags rehearsal -run 'Rehearse|MayPanic' ./daemon/health ./daemon
 	$(GO) test $(RACE_TEST) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...
+
+# The packages that count, scale and store numbers. On 32-bit ARM an int has 32 bits; on an
+# amd64 machine the same is tried with GOARCH=386.
+NUMBERS := $(addprefix ./daemon/,api clock config durable history journal message metrics records spool totals wake) \
+	$(addprefix ./sensors/,board filter option)
+
+test-32: ## the tests of the packages that hold numbers, with an int of 32 bits; on Linux on amd64
+	@if test "$$($(GO) env GOHOSTOS)-$$($(GO) env GOHOSTARCH)" = linux-amd64; then \
+		set -x; CGO_ENABLED=0 GOARCH=386 $(GO) test -short $(TEST_FLAGS) $(NUMBERS); \
+	else echo "not Linux on amd64: an int of 32 bits is NOT tested"; fi
 
 # Where root may, the spool of `make chaos` is on a small disk of its own, which
 # is filled and made read-only; else that is left out, and said. The daemon is
