@@ -14,6 +14,7 @@ import (
 const (
 	askAfter  = 2                // hang-ups on the same request, in a row
 	askAgain  = time.Hour        // for the same request
+	muteFor   = 24 * time.Hour   // for any, of a broker that seems not to speak MQTT 5
 	askPause  = time.Minute      // between two questions
 	askLimit  = 20 * time.Second // for a question and its answer
 	askedMost = 16               // requests whose answers are kept
@@ -59,7 +60,7 @@ type inquiry struct {
 	last    request // the request on which the last connection ended
 	hangUps int     // hang-ups on that request, in a row
 	asked   time.Time
-	mute    bool // the broker does not speak MQTT 5
+	mute    time.Time // when the broker last seemed not to speak MQTT 5; it may only have been ending
 	answers map[request]answered
 }
 
@@ -70,7 +71,7 @@ func (i *inquiry) hungUp(r request, now time.Time) bool {
 	}
 	i.hangUps++
 	switch before, known := i.answers[r]; {
-	case i.mute || i.hangUps < askAfter:
+	case i.hangUps < askAfter, !i.mute.IsZero() && now.Sub(i.mute) < muteFor:
 		return false
 	case known && now.Sub(before.at) < askAgain:
 		return false
@@ -83,7 +84,9 @@ func (i *inquiry) endedOtherwise() { i.last, i.hangUps = request{}, 0 }
 
 // learn stores an answer.
 func (i *inquiry) learn(r request, a answered) {
-	i.mute = a.Unsupported
+	if i.mute = (time.Time{}); a.Unsupported {
+		i.mute = a.at
+	}
 	if i.answers == nil || len(i.answers) >= askedMost {
 		i.answers = map[request]answered{}
 	}

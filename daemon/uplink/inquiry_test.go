@@ -129,6 +129,23 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 }
 
+// A broker that ended while it was asked seems not to speak MQTT 5. It is asked again a day
+// later.
+func TestMuteBrokerIsAskedAgain(t *testing.T) {
+	i, r, now := inquiry{}, request{phase: Connecting}, time.Now()
+	i.hungUp(r, now)
+	if !i.hungUp(r, now) {
+		t.Fatal("not asked")
+	}
+	i.learn(r, answered{Answer{Unsupported: true}, "board-1", now})
+	if other := (request{Publishing, "t"}); i.hungUp(other, now.Add(2*time.Hour)) || i.hungUp(other, now.Add(23*time.Hour)) {
+		t.Error("asked within a day")
+	}
+	if i.hungUp(r, now.Add(24*time.Hour)) || !i.hungUp(r, now.Add(24*time.Hour)) {
+		t.Error("not asked after a day, at the second hang-up")
+	}
+}
+
 // The question about a refused CONNECT has a will, which may be the cause, but with a
 // neutral payload.
 func TestQuestionAboutConnect(t *testing.T) {
