@@ -260,8 +260,8 @@ func (p *publisher) checkOverdue() {
 	}
 	p.link.rate.halve()
 	read := p.transport.traffic().pong.Sub(oldest.sent) >= pingTimeout // so it answers a ping that was sent later
-	if oldest.overAWSRate && read && p.link.rate.noteDropped() {
-		p.link.cfg.Log.Warn("broker drops messages above its rate limit; keeping the limits of AWS IoT Core from now on",
+	if oldest.overAWSRate && read && p.link.rate.noteDropped(time.Now()) {
+		p.link.cfg.Log.Warn("broker drops messages above its rate limit; keeping the limits of AWS IoT Core for a day",
 			"endpoint", p.link.cfg.Endpoint, "messages_per_second", awsMessagesPerSecond, "bytes_per_second", awsBytesPerSecond)
 	}
 	p.transport.fail(errNoAck)

@@ -27,7 +27,8 @@ const (
 	recoveryElsewhere = time.Minute      // the same if the rate is a guess, so that a past stall does not hold up a backlog
 	maxAckGap         = 10 * time.Second // the most time that one acknowledgement counts for
 
-	dropsToBelieve = 2 // after drops in this many connections the broker is known to have limits
+	dropsToBelieve = 2              // after drops in this many connections the broker is held to have limits
+	believeFor     = 24 * time.Hour // so long, and drops that are further apart do not count together
 )
 
 // rateLimiter bounds the rate of publishing with two token buckets, for messages and for
@@ -35,12 +36,15 @@ const (
 // is halved, and recovers slowly while acknowledgements come. For brokers other than AWS IoT
 // Core there is no bound at first, because their limits are not known. Then AWS's limits are
 // as good as any; once the full rate is reached, there is no bound again. A broker that has
-// dropped messages twice has limits like AWS's, or is AWS IoT Core behind a custom domain:
-// for it the bound stays.
+// dropped messages twice within a day has limits like AWS's, or is AWS IoT Core behind a custom
+// domain: for it the bound stays. A broker that was only overloaded looks the same, so after
+// a day without such a drop there is no bound again.
 type rateLimiter struct {
 	limits          Limits
-	aws             bool // the bound is permanent
-	dropped         int  // number of connections in which the broker has dropped messages
+	aws             bool      // the bound is there at the full rate too
+	dropped         int       // number of connections in which the broker has dropped messages
+	droppedAt       time.Time // when it last did
+	believed        bool      // the bound is there because of that
 	recovery        time.Duration
 	messages, bytes bucket
 	share           float64   // the part of the rate that is used
@@ -88,18 +92,31 @@ func newRateLimiter(host string, limits Limits) *rateLimiter {
 	return p
 }
 
-// keepAWSLimits makes AWS IoT Core's rates permanent.
+// keepAWSLimits keeps to AWS IoT Core's rates.
 func (p *rateLimiter) keepAWSLimits() { p.aws, p.recovery = true, recoveryAWS }
 
 // noteDropped records that the broker has read a message that was sent above AWS's rate and
-// has not acknowledged it. It reports whether this makes AWS's limits permanent.
-func (p *rateLimiter) noteDropped() (found bool) {
-	p.dropped++
+// has not acknowledged it. It reports whether AWS's limits are kept from now on because of this.
+func (p *rateLimiter) noteDropped(now time.Time) (found bool) {
+	p.forgetDrops(now)
+	p.dropped, p.droppedAt = p.dropped+1, now
 	if p.aws || p.limits == LimitsNone || p.dropped < dropsToBelieve {
 		return false
 	}
+	p.believed = true
 	p.keepAWSLimits()
 	return true
+}
+
+// forgetDrops ends what was concluded from drops that are a day old.
+func (p *rateLimiter) forgetDrops(now time.Time) {
+	if p.dropped == 0 || now.Sub(p.droppedAt) < believeFor {
+		return
+	}
+	p.dropped = 0
+	if p.believed {
+		p.believed, p.aws, p.recovery, p.share = false, false, recoveryElsewhere, 1
+	}
 }
 
 // active reports whether there is a bound.
@@ -107,6 +124,7 @@ func (p *rateLimiter) active() bool { return p.aws || p.share < 1 }
 
 // wait returns how long nothing may be sent; 0 if a message of any size may be sent now.
 func (p *rateLimiter) wait(now time.Time) time.Duration {
+	p.forgetDrops(now)
 	if !p.active() {
 		return 0
 	}

@@ -159,6 +159,38 @@ func TestPaceKeepsTheLimits(t *testing.T) {
 	}
 }
 
+// A broker that was overloaded is not held to have limits for ever: drops that are more than a
+// day apart do not count together, and a day after the last one there is no bound any more.
+func TestDropsAreForgotten(t *testing.T) {
+	p, now := newRateLimiter(brokerName, LimitsAuto), time.Now()
+	for i := range 3 {
+		if p.noteDropped(now); p.active() {
+			t.Errorf("limits because of drop %d", i+1)
+		}
+		now = now.Add(believeFor)
+	}
+	p.noteDropped(now)
+	now = now.Add(believeFor - time.Second)
+	if !p.noteDropped(now) || !p.active() {
+		t.Error("no limits after two drops in a day")
+	}
+	p.halve()
+	now = now.Add(believeFor - time.Second)
+	if p.wait(now); !p.active() {
+		t.Error("no limits within the day")
+	}
+	if now = now.Add(time.Second); p.wait(now) != 0 || p.active() {
+		t.Error("limits after a day")
+	}
+	for _, always := range []*rateLimiter{newRateLimiter(brokerName, LimitsAWS), newRateLimiter("a-ats.iot.eu-west-1.amazonaws.com", LimitsAuto)} {
+		always.noteDropped(now)
+		always.noteDropped(now)
+		if always.wait(now.Add(2 * believeFor)); !always.active() {
+			t.Error("the limits that are configured are gone")
+		}
+	}
+}
+
 func TestPaceHalvesAndRecovers(t *testing.T) {
 	p := newRateLimiter("x.amazonaws.com", "")
 	p.halve()
