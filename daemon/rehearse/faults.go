@@ -350,9 +350,12 @@ func (s *stage) outputsOfLostLink() []Outcome {
 	for _, o := range moved {
 		level, has := o.Safe.Level()
 		if !has || o.SafeAfter == 0 {
+			why := "it has no safe_after, so a lost link does not make it safe"
+			if !has {
+				why = fmt.Sprintf("it has safe: %s, so a lost link does not change it", o.Safe)
+			}
 			outcomes = append(outcomes, Outcome{
-				Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("output %s stays as ordered while the broker is away", o.Name),
-				Why: "it has no safe_after, so a lost link does not make it safe",
+				Promise: 3, Verdict: NotTried, Happened: fmt.Sprintf("output %s stays as ordered while the broker is away", o.Name), Why: why,
 			})
 			continue
 		}
