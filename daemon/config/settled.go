@@ -39,7 +39,7 @@ func readSettled(path string, read func(path string, most int64) ([]byte, error)
 		return nil, err
 	}
 	age := time.Since(before.ModTime())
-	settled := age > recent || age < -recent
+	settled := (age > recent || age < -recent) && !wrapped(before.ModTime())
 	for end := time.Now().Add(settleLimit); time.Now().Before(end); {
 		if !settled {
 			<-tick.C
@@ -65,6 +65,11 @@ func readSettled(path string, read func(path string, most int64) ([]byte, error)
 	}
 	return nil, nil
 }
+
+// wrapped reports whether a file's time is unknown because it has wrapped around: on 32-bit ARM
+// the seconds since 1970 have 32 bits with a sign (struct stat64), so from 2038 on all files
+// seem to be older than 1970.
+func wrapped(changed time.Time) bool { return changed.Unix() < 0 }
 
 // unchanged reports whether two results of stat show the same file with no write in between.
 func unchanged(a, b fs.FileInfo) bool {

@@ -46,6 +46,17 @@ func TestReadSettled(t *testing.T) {
 			time.AfterFunc(settleFor/2, func() { put(t, path, all[:len(all)-5]) })
 			time.AfterFunc(settleFor, func() { put(t, path, all) })
 		}, nil, 4 * settleFor, all},
+		"written in parts after 2038, on 32-bit ARM": {func(t *testing.T, path string) {
+			part := func(text string) {
+				put(t, path, text)
+				if err := os.Chtimes(path, time.Time{}, time.Now().AddDate(-50, 0, 0)); err != nil {
+					t.Error(err)
+				}
+			}
+			part(firstPart)
+			time.AfterFunc(settleFor/2, func() { part(all[:len(all)-5]) })
+			time.AfterFunc(settleFor, func() { part(all) })
+		}, nil, 4 * settleFor, all},
 		"replaced by another": {func(t *testing.T, path string) {
 			put(t, path, firstPart)
 			time.AfterFunc(settleFor/2, func() {
