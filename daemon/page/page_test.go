@@ -289,6 +289,15 @@ func TestEndOfASession(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	x.err = nil
+	x.now = x.now.Add(-clockSlack)
+	if !can() {
+		t.Error("not after the clock was set back by a day")
+	}
+	x.now = x.now.Add(-time.Second)
+	if can() {
+		t.Error("with a cookie of a clock that was ahead by more")
+	}
+	x.now = x.now.Add(clockSlack + time.Second)
 	x.now = x.now.Add(sessionLasts - time.Second)
 	if !can() {
 		t.Error("not on the last second")

@@ -24,6 +24,9 @@ const (
 	keyHeader = "Fieldpost-Key"
 	// sessionLasts is how long the cookie is good. Another token ends it before.
 	sessionLasts = 30 * 24 * time.Hour
+	// clockSlack is how far the board's clock may be set back without ending a session. A cookie
+	// that is good for longer is of a clock that was years ahead.
+	clockSlack = 24 * time.Hour
 	// TokenMin is the fewest characters of a token: nobody may guess it.
 	TokenMin = 16
 	// maxName is the most characters of a name.
@@ -103,7 +106,11 @@ func (s *Server) isSession(value string) bool {
 	signed, mac := value[:at], strings.TrimPrefix(value[at:], ".")
 	expires, _, _ := strings.Cut(signed, ".")
 	until, err := strconv.ParseInt(expires, 10, 64)
-	return err == nil && hmac.Equal([]byte(mac), []byte(signature(token, signed))) && s.o.Now().Unix() < until
+	if err != nil || !hmac.Equal([]byte(mac), []byte(signature(token, signed))) {
+		return false
+	}
+	left := until - s.o.Now().Unix()
+	return left > 0 && left <= int64((sessionLasts+clockSlack)/time.Second)
 }
 
 // checkName refuses a name that would not look like one in a line for people and machines.
