@@ -42,7 +42,7 @@ CI_STEPS ?= lint build cross test-32 package-test image-test demo page-test chao
 .PHONY: hw-test hw-trial help build provision demo docs test test-32 race lint lint-go lint-shell cross chaos clock-steps vuln bench bench-peers vm-test vm-bookworm vm-pi vm-bench release package-test image image-test ci install clean FORCE
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  %-12s %s\n' "$$name" "$$text"; done
 
 build: $(OUT) ## build bin/fieldpost for this machine
