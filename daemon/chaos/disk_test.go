@@ -5,9 +5,13 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -62,36 +66,50 @@ func mountDisk(t *testing.T, dir string) *spoolDisk {
 const mostOver = 8
 
 // takeAway mounts another file system over the spool, or removes its files, or the
-// directory too.
-func (d *spoolDisk) takeAway(over bool) (what string) {
+// directory too, or one file, a segment if there is one.
+func (d *spoolDisk) takeAway(random *rand.Rand) (what string) {
 	d.t.Helper()
-	var err error
+	names, err := filepath.Glob(filepath.Join(d.dir, "*"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	way := random.IntN(4)
 	switch {
-	case d.mine && over && d.over < mostOver:
-		what = "mounted over"
-		err = unix.Mount("chaos", d.dir, "tmpfs", 0, "size=8m,mode=0700")
-		d.over++
-	case over && !d.mine:
+	case way <= 1 && !d.mine:
 		what = "removed"
 		for range 100 { // the daemon keeps writing files
 			if err = os.RemoveAll(d.dir); !errors.Is(err, unix.ENOTEMPTY) {
 				break
 			}
 		}
+	case way == 0 && d.over < mostOver:
+		what = "mounted over"
+		err = unix.Mount("chaos", d.dir, "tmpfs", 0, "size=8m,mode=0700")
+		d.over++
+	case way <= 2 && len(names) > 0:
+		what = "robbed of a file"
+		if segments := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return filepath.Ext(name) != ".seg" }); len(segments) > 0 {
+			names = segments
+		}
+		err = removeFiles(names[random.IntN(len(names))])
 	default:
 		what = "emptied"
-		var names []string
-		names, err = filepath.Glob(filepath.Join(d.dir, "*"))
-		for _, name := range names {
-			if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon keeps writing files
-				err = errors.Join(err, e)
-			}
-		}
+		err = removeFiles(names...)
 	}
 	if err != nil {
 		d.t.Fatalf("spool %s: %v", what, err)
 	}
 	return what
+}
+
+// removeFiles removes files, if they are still there.
+func removeFiles(names ...string) (err error) {
+	for _, name := range names {
+		if e := os.Remove(name); !errors.Is(e, fs.ErrNotExist) { // the daemon keeps writing files
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // whole reports whether the directory has all files of a spool in use.
@@ -104,12 +122,25 @@ func (d *spoolDisk) whole() bool {
 	return true
 }
 
-// takeAway removes the spool while the daemon runs, and waits until the daemon has
-// noticed and has rewritten everything. A daemon that is killed before that cannot know.
+// holdsRemoved reports whether a process has a removed file of the spool open, and so has not
+// noticed.
+func (d *spoolDisk) holdsRemoved(pid int) bool {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return slices.ContainsFunc(links, func(link string) bool {
+		name, err := os.Readlink(link)
+		return err == nil && filepath.Dir(name) == d.dir && strings.HasSuffix(name, " (deleted)")
+	})
+}
+
+// takeAway removes the spool or files of it while the daemon runs, and waits until the daemon
+// has noticed and has rewritten what it can. A daemon that is killed before that cannot know.
 func (c *testbed) takeAway() func() {
 	c.checker.setDiskFault(true)
-	what := c.disk.takeAway(c.random.IntN(2) == 0)
-	if !c.checker.wait(daemontest.Patience, func() bool { return c.disk.whole() && !c.checker.diskDown }) {
+	what := c.disk.takeAway(c.random)
+	pid := c.child.cmd.Process.Pid
+	if !c.checker.wait(daemontest.Patience, func() bool {
+		return c.disk.whole() && !c.checker.diskDown && !c.disk.holdsRemoved(pid)
+	}) {
 		c.t.Errorf("the spool was %s, and the daemon has not rewritten it in %v", what, daemontest.Patience)
 	}
 	c.checker.mu.Lock()
