@@ -110,7 +110,8 @@ func (l *Link) Run(ctx context.Context) error {
 		if ended {
 			break
 		}
-		if w.most == 0 { // it was asked for
+		// A new configuration may have come to a connection that ended before it was used.
+		if w.most == 0 || l.reconfigurations.any() || len(l.adoption.waiting) > 0 { // it was asked for
 			l.prepareReconnect(ctx)
 			continue
 		}

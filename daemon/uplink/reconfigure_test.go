@@ -671,3 +671,33 @@ func TestReconfigureWithARealBroker(t *testing.T) {
 	board.end(t, nil)
 	sender.end(t, nil)
 }
+
+// A connection that ends while a new configuration waits for its window to empty is followed by
+// one with that configuration at once, and not after the wait that earlier failures have made
+// long.
+func TestReconfigureWhenTheConnectionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t)
+		c := b.config()
+		l := runWaiting(t, c, func(below time.Duration) time.Duration { return below })
+		for range 6 {
+			p := b.peer()
+			expect[*packets.ConnectPacket](p)
+			p.hangUp()
+		}
+		p := b.accept(true)
+		l.queue.Publish("t", []byte("1"))
+		p.delivery("t", "1")
+		c.Subscriptions = []Subscription{{"orders", 1}}
+		done := l.reconfigureTo(t.Context(), c)
+		p.hangUp()
+		began := time.Now()
+		p = b.accept(true)
+		p.grant("orders", 1)
+		if took := time.Since(began); took > 2*backoffMin {
+			t.Errorf("the next connection came after %v", took)
+		}
+		must(t, returned(t, done).err)
+		l.end(t, p)
+	})
+}
