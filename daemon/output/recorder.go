@@ -41,6 +41,7 @@ type recorder struct {
 	changed       bool      // it has lines that are no longer ours
 	recordRetryAt time.Time // when to write it again after a failure
 	storeRetryAt  time.Time // when to store handles again
+	notStored     string    // why a handle is not stored, as it was logged; "" if all are
 
 	// Any goroutine.
 	wake     wake.Signal // there is something to do
@@ -238,6 +239,8 @@ func (r *recorder) storeHandles(now time.Time) {
 	var names []string
 	var files []*os.File
 	var stored []*pin
+	var failed error
+	defer func() { r.logNotStored(failed) }()
 	for _, p := range b.outputs.Load().pins {
 		if _, driven := p.c.Safe.Level(); driven || p.stored.Load() {
 			continue
@@ -249,7 +252,7 @@ func (r *recorder) storeHandles(now time.Time) {
 		}
 		b.wake.Set() // Run may have passed over it
 		if err != nil {
-			b.warnNotStored(err)
+			failed = err
 		}
 		if h.File != nil {
 			names, files, stored = append(names, h.Name()), append(files, h.File), append(stored, p)
@@ -264,7 +267,7 @@ func (r *recorder) storeHandles(now time.Time) {
 		_ = f.Close() // a copy
 	}
 	if err != nil {
-		b.warnNotStored(fmt.Errorf("store %q: %w", names, err))
+		failed = fmt.Errorf("store %q: %w", names, err)
 		return
 	}
 	for _, p := range stored {
@@ -289,6 +292,18 @@ func (p *pin) handleIfSafe() (Handle, error) {
 		return Handle{}, nil
 	}
 	return Handle{p.recordLine(*p.id.Load()), f}, nil
+}
+
+// logNotStored logs why a handle is not stored when that is another reason than before: the
+// next attempts, every retryMost for ever, need no line each.
+func (r *recorder) logNotStored(err error) {
+	before := r.notStored
+	if r.notStored = ""; err == nil {
+		return
+	}
+	if r.notStored = err.Error(); r.notStored != before {
+		r.b.warnNotStored(err)
+	}
 }
 
 func (b *Bank) warnNotStored(err error) {

@@ -2,9 +2,11 @@ package output
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -255,6 +257,28 @@ func TestLateLineIsKeptAtOnce(t *testing.T) {
 			n.end()
 		})
 	}
+}
+
+// A systemd that never stores handles is asked for ever, and named in the log once, until the
+// reason is another one.
+func TestNotStoredIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newBoard()
+		var log strings.Builder
+		asked, why := 0, errors.New("no sign of systemd")
+		n := openWith(t, s, Options{Board: handleBoard{Board: s, t: t}, Outputs: []Config{kept}, Log: slog.New(slog.NewTextHandler(&log, nil)), Store: func([]string, []*os.File) error {
+			asked++
+			return why
+		}})
+		end := n.run()
+		n.after(2 * time.Hour)
+		why = errors.New("the store is full")
+		n.after(2 * time.Hour)
+		end()
+		if asked < 400 || strings.Count(log.String(), "no sign of systemd") != 1 || strings.Count(log.String(), "the store is full") != 1 {
+			t.Errorf("asked %d times, %d lines, such as %.300s", asked, strings.Count(log.String(), "\n"), log.String())
+		}
+	})
 }
 
 // While a disk hangs the outputs are made safe as usual. Only the end of Run waits for
