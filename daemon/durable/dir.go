@@ -191,12 +191,19 @@ func Replace(d Dir, name string, data []byte) error {
 }
 
 // ReplaceBy is [Replace] with another name for the temporary file. A file of that name
-// is removed.
+// is removed. If somebody else removes it meanwhile, it is written once more.
 func ReplaceBy(d Dir, name, tmp string, data []byte) error {
 	if err := WriteNew(d, tmp, data); err != nil {
 		return err
 	}
-	if err := d.Rename(tmp, name); err != nil {
+	err := d.Rename(tmp, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := WriteNew(d, tmp, data); err != nil {
+			return err
+		}
+		err = d.Rename(tmp, name)
+	}
+	if err != nil {
 		_ = d.Remove(tmp) // the first error is the one to tell
 		return fmt.Errorf("write %q: %w", name, err)
 	}

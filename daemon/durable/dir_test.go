@@ -3,6 +3,7 @@ package durable_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -110,5 +111,31 @@ func TestFrames(t *testing.T) {
 	}
 	if !slices.Equal(got, []string{"a", "bc"}) || at.Holes != 1 || at.Tail != 1 || at.Seq != 2 {
 		t.Errorf("read %q: %d holes, %d at the end, seq %d", got, at.Holes, at.Tail, at.Seq)
+	}
+}
+
+// Somebody removes the new file before it gets its name. It is written once more.
+func TestReplaceOfARemovedFile(t *testing.T) {
+	d := durabletest.New()
+	d.Put("file", []byte("old"))
+	removed := 0
+	d.Failing(func(op, name string) error {
+		if op == "rename" && removed == 0 {
+			delete(d.Names, name)
+			removed++
+		}
+		return nil
+	})
+	if err := durable.Replace(d, "file", []byte("new")); err != nil || string(d.Data("file")) != "new" || removed != 1 {
+		t.Errorf("%v, removed %d times, the file holds %q", err, removed, d.Data("file"))
+	}
+	d.Failing(func(op, name string) error {
+		if op == "rename" {
+			delete(d.Names, name)
+		}
+		return nil
+	})
+	if err := durable.Replace(d, "file", []byte("newer")); !errors.Is(err, fs.ErrNotExist) || string(d.Data("file")) != "new" {
+		t.Errorf("%v, the file holds %q", err, d.Data("file"))
 	}
 }
