@@ -396,15 +396,15 @@ func (l *log) rebuildFlows() {
 }
 
 // nextSegmentOf returns the segment that may contain the next entry of a flow, if it must be
-// read back; nil if there is none. A segment of which only lost entries are left is none: it may
-// be unreadable, and stays until the disk takes the gap about them.
+// read back; nil if there is none. A segment of which only lost entries are left, beside those in
+// memory, is none: it may be unreadable, and stays until the disk takes the gap about them.
 func (l *log) nextSegmentOf(f *flow) *segment {
 	from := l.memoryFrom()
 	for _, g := range l.segs {
 		switch {
 		case g.lo >= from, f.readTo >= from:
 			return nil
-		case g.hi > f.readTo && g.live > 0 && g.holds(f) && l.done.free(max(g.lo, f.readTo)) < g.hi:
+		case g.hi > f.readTo && g.live > 0 && g.holds(f) && l.done.free(max(g.lo, f.readTo)) < min(g.hi, from):
 			return g
 		}
 	}

@@ -253,7 +253,8 @@ func (r *reader) loseUnreadable(g *segment, size int64) {
 			lost++
 		}
 	}
-	if lost == 0 {
+	if lost == 0 { // it can be read after all; not at once, so that this is no endless loop
+		st.due.reread = time.Now()
 		return
 	}
 	if !g.damaged {

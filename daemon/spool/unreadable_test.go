@@ -306,3 +306,51 @@ func TestUnreadableWhileTheDiskIsFull(t *testing.T) {
 		}
 	})
 }
+
+// The end of a segment is in memory. The file cannot be read, so the beginning is lost, and the
+// end is sent.
+func TestSegmentIsLostWhoseEndIsInMemory(t *testing.T) {
+	for what, spoil := range spoiled {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, newMemDisk(), Options{AtRisk: time.Second}).start()
+				for range 25 {
+					r.addAll(message.Reading, "air", 100)
+					wait(2 * time.Second)
+				}
+				const name = "samples-1-1.seg"
+				if n := len(r.d.Data(name)); n < segmentSize/2 || len(r.d.Files("samples-1-2", segmentExt)) > 0 {
+					t.Fatalf("%d bytes, files %q", n, r.d.Files("", ""))
+				}
+				spoil(r.d, name)
+				reads, items := r.d.Reads, r.takeItems(all)
+				for range 10 {
+					wait(time.Second)
+					items = append(items, r.takeItems(all)...)
+				}
+				if n := r.d.Reads - reads; n > 30 {
+					t.Errorf("%d reads", n)
+				}
+				there, gaps := &ids{}, []loss{}
+				for _, x := range items {
+					if x.Record.Kind == message.Gap {
+						gaps = append(gaps, claim(x.Record))
+					} else {
+						there.add(x.Record.Seq, x.Record.Seq+1)
+					}
+				}
+				if !there.has(2500) {
+					t.Error("the last did not come")
+				}
+				for n := there.free(1); n <= 2500; n = there.free(n + 1) {
+					if !told(gaps, n) {
+						t.Fatalf("%d is missing, gaps %+v", n, gaps)
+					}
+				}
+				if err := r.stopAndClose(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
