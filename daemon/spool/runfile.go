@@ -155,6 +155,11 @@ type runtimeDir struct {
 
 const runtimePrefix = "spool-run-"
 
+// maxDiskless bounds the records of earlier runs, because the runtime directory is in memory
+// and also has the crash record of the outputs. A daemon that crashes every minute, with a dead
+// card and without a broker, makes a thousand in a day.
+const maxDiskless = 256
+
 func runtimeName(run uint64) string { return fmt.Sprint(runtimePrefix, run) }
 
 // recall adds gaps for the runs that ended without ever having a disk. It returns the greatest
@@ -191,10 +196,26 @@ func (r *runtimeDir) recall() (greatest uint64) {
 		}
 	}
 	r.unsure = len(r.diskless) > 0
+	r.removeExcess()
 	r.st.mu.Lock()
 	defer r.st.mu.Unlock()
 	r.st.appendGapsLocked(t, reasonCrash)
 	return greatest
+}
+
+// removeExcess removes the records of the oldest runs if there are too many. This run has gaps
+// for them; if it is killed too before it has given these, nobody gives them.
+func (r *runtimeDir) removeExcess() {
+	slices.Sort(r.diskless)
+	n := len(r.diskless) - maxDiskless
+	if n <= 0 {
+		return
+	}
+	r.log.Warn("too many runs without a disk have ended before they could report their losses; no longer keeping records of the oldest", "runs", n, "last", r.diskless[n-1])
+	for _, run := range r.diskless[:n] {
+		_ = r.dir.Remove(runtimeName(run)) // the next run tries again
+	}
+	r.diskless = slices.Delete(r.diskless, 0, n)
 }
 
 // update records this run if it has no disk yet, and removes records that are no longer

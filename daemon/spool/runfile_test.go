@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,6 +100,34 @@ func TestTheCrashOfARunWithoutADiskIsTold(t *testing.T) {
 		if err := r.stopAndClose(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// A daemon that crashes again and again without a disk and without a broker does not fill the
+// runtime directory. Each run still tells of all whose records it finds.
+func TestRunsWithoutADiskAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, RuntimeDir: memoryDir(t), Sensors: []string{"air"}}
+		const n = maxDiskless + 40
+		for run := range uint64(n) {
+			x := runFile{run: 7 + run, sensors: map[string][classes]bool{"air": {}}}
+			if err := os.WriteFile(filepath.Join(o.RuntimeDir, runtimeName(x.run)), x.encode(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := noDisk(t, o)
+		if left := disklessRuns(t, o); len(left) != maxDiskless+1 || slices.Contains(left, runtimeName(46)) || !slices.Contains(left, runtimeName(47)) {
+			t.Errorf("%d records are left, want %d and that of this run, without the oldest", len(left), maxDiskless)
+		}
+		items := r.takeItems(all)
+		for _, x := range items {
+			r.s.Ack(x.ID)
+		}
+		wait(2 * time.Minute)
+		if left := disklessRuns(t, o); len(items) != n || len(left) != 1 {
+			t.Errorf("%d gaps were given, want %d; then %d records are left", len(items), n, len(left))
+		}
+		r.crash(nil)
 	})
 }
 
