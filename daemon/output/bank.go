@@ -34,6 +34,7 @@ type Options struct {
 	Event     func(message.Record) // receives events, one at a time; must not call the bank
 
 	write func(path string, lines []Line) error // writes the crash record; nil is writeRecord
+	there func(path string) bool                // whether the crash record is still there; nil is recordThere, with another write always
 }
 
 // Bank is all outputs of the daemon. Its methods may be called from any
@@ -83,7 +84,10 @@ func New(o Options) *Bank {
 		o.Event = func(message.Record) {}
 	}
 	if o.write == nil {
-		o.write = writeRecord
+		o.write, o.there = writeRecord, recordThere
+	}
+	if o.there == nil {
+		o.there = func(string) bool { return true }
 	}
 	b := &Bank{
 		o: o, opening: true, events: newEventQueue(),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,6 +153,16 @@ func writeRecord(path string, lines []Line) error {
 		return fmt.Errorf("write crash record: %w", err)
 	}
 	return nil
+}
+
+// recordThere reports whether there is a record at path that is not empty. If that cannot be
+// found out, it is taken to be there.
+func recordThere(path string) bool {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return err != nil || info.Mode().IsRegular() && info.Size() > 0
 }
 
 // ErrOwned is the reason when another running daemon owns the crash record.

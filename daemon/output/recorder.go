@@ -38,6 +38,7 @@ type recorder struct {
 	b *Bank
 
 	recorded      bool      // the record has all lines that were found
+	lines         int       // how many the record has
 	changed       bool      // it has lines that are no longer ours
 	recordRetryAt time.Time // when to write it again after a failure
 	storeRetryAt  time.Time // when to store handles again
@@ -77,6 +78,7 @@ func (r *recorder) run(ctx context.Context) {
 
 // runDue does what is due and returns the time until it must be called again.
 func (r *recorder) runDue(now time.Time) time.Duration {
+	r.lookForRecord()
 	next := r.finishRemovals(now)
 	r.prepareRequests(now)
 	if r.changed || !r.recorded && !now.Before(r.recordRetryAt) {
@@ -90,6 +92,22 @@ func (r *recorder) runDue(now time.Time) time.Duration {
 		next = earliest(next, r.recordRetryAt)
 	}
 	return max(time.Until(next), time.Millisecond)
+}
+
+// lookForRecord has the record written again if somebody has removed or emptied it: without it
+// nobody makes the lines safe after a crash. The recorder wakes up every retryMost anyway.
+func (r *recorder) lookForRecord() {
+	if !r.recorded || r.lines == 0 || r.b.o.Record == "" {
+		return
+	}
+	there := true
+	if r.watched(true, func() { there = r.b.o.there(r.b.o.Record) }); there {
+		return
+	}
+	r.recorded, r.recordRetryAt = false, time.Time{}
+	r.b.events.add(func() {
+		r.b.o.Log.Warn("the record for `fieldpost safe` was removed; writing it again", "path", r.b.o.Record)
+	})
 }
 
 // earliest returns the earlier of two times; zero means never.
@@ -215,7 +233,7 @@ func (r *recorder) writeRecord(now time.Time) {
 		}
 		b.o.Health.Clear(health.SafeUnrecorded, "outputs")
 	}
-	r.recorded = true
+	r.recorded, r.lines = true, len(lines)+len(leaving)
 	for i, p := range s.pins {
 		p.record.written.Store(ids[i])
 	}

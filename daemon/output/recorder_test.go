@@ -119,6 +119,44 @@ func TestHungRecordDelaysNoTimer(t *testing.T) {
 	})
 }
 
+// A crash record that somebody removes or empties while the daemon runs is written again, or
+// is a fault if it cannot be: without it no line would be made safe after a crash.
+func TestRecordIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s, path := newBoard(), filepath.Join(dir, "outputs")
+		n := openOn(t, s, s, path, pump)
+		defer n.run()()
+		for name, lose := range map[string]func() error{
+			"removed":   func() error { return os.Remove(path) },
+			"emptied":   func() error { return os.Truncate(path, 0) },
+			"all of it": func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) },
+		} {
+			if err := lose(); err != nil {
+				t.Fatal(err)
+			}
+			n.after(retryMost + time.Second) // not at the moment of a write
+			if lines, err := Recorded(path); err != nil || len(lines) != 1 || lines[0].Output != "pump" {
+				t.Errorf("%s: recorded %v, %v", name, lines, err)
+			}
+		}
+		n.wantFaults()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		n.after(retryMost + time.Second)
+		n.wantFaults("outputs safe_unrecorded raised")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		n.after(retryMost + time.Second)
+		n.wantFaults("outputs safe_unrecorded cleared")
+	})
+}
+
 // A line that is found later is recorded before it is requested if the disk works.
 func TestLateLineIsRecordedBeforeItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
