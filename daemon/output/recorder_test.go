@@ -130,6 +130,7 @@ func TestRecordIsWrittenAgain(t *testing.T) {
 		s, path := newBoard(), filepath.Join(dir, "outputs")
 		n := openOn(t, s, s, path, pump)
 		defer n.run()()
+		n.after(time.Second) // no write is under way
 		for name, lose := range map[string]func() error{
 			"removed":   func() error { return os.Remove(path) },
 			"emptied":   func() error { return os.Truncate(path, 0) },
@@ -138,7 +139,7 @@ func TestRecordIsWrittenAgain(t *testing.T) {
 			if err := lose(); err != nil {
 				t.Fatal(err)
 			}
-			n.after(retryMost + time.Second) // not at the moment of a write
+			n.after(retryMost)
 			if lines, err := Recorded(path); err != nil || len(lines) != 1 || lines[0].Output != "pump" {
 				t.Errorf("%s: recorded %v, %v", name, lines, err)
 			}
@@ -147,12 +148,12 @@ func TestRecordIsWrittenAgain(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		n.after(retryMost + time.Second)
+		n.after(retryMost)
 		n.wantFaults("outputs safe_unrecorded raised")
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		n.after(retryMost + time.Second)
+		n.after(retryMost)
 		n.wantFaults("outputs safe_unrecorded cleared")
 	})
 }
