@@ -382,6 +382,9 @@ func (m *model) damage() bool {
 
 // crash ends the run badly, and checks that no more is missing than may be.
 func (m *model) crash(power bool) {
+	if m.o.RuntimeDir != "" {
+		synctest.Wait() // its files are copied one by one, and the writer may be changing them
+	}
 	left, window := m.d.Kill(), m.r.s.writer.o.writeDelay()
 	if power {
 		left, window = m.d.Cut(m.rnd), m.o.AtRisk
