@@ -125,7 +125,7 @@ func (m *model) spoil() {
 		delete(m.d.Names, name)
 		delete(m.d.Durable, name)
 	case 1:
-		f.B = f.B[:at]
+		f.B = append(f.B[:at], 1) // a file in use that is cut between two frames and goes on there looks sound
 	case 2:
 		clear(f.B[at:])
 	default:
