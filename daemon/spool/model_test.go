@@ -38,7 +38,7 @@ type model struct {
 	gaps         map[origin][]loss // told and acknowledged
 	sure         map[origin][]loss // those that are certain, since the latest crash or damage
 	far          map[string]uint64 // how far each sensor's readings or edges of a run have been given
-	blank        bool              // what was given up may be back: the acks were damaged, or a failed file's end came back with the power
+	blank        bool              // what was given up may be back: the acks were damaged, or not written while the disk failed
 	crashes      int               // and damage: after each, what was done may come again
 	failed       bool              // the disk failed in this run
 	damagedSpool bool              // a file was damaged
@@ -395,7 +395,7 @@ func (m *model) crash(power bool) {
 	m.o.RuntimeDir = runtimeDir
 	m.learn()
 	m.forget()
-	m.blank = m.blank || power && m.failed
+	m.blank = m.blank || m.failed && (power || m.spoiled)
 	now, failed := time.Now(), m.failed || m.spoiled || m.r.s.Stats().Dropped > 0
 	m.note("crash, power %v", power)
 	run := m.r.s.RunNumber()
