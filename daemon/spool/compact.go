@@ -168,7 +168,7 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) ([]byte, error
 	defer st.mu.Unlock()
 	l := st.logs[g.class]
 	keep := st.heldLocked(g.class)
-	missing := g.hi - g.lo - l.done.count(g.lo, g.hi) + keep.count(g.lo, g.hi)
+	missing := neededLocked(l, g, &keep)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		id := g.off + at.Seq
@@ -188,6 +188,11 @@ func (c *compactor) copyNeeded(fresh, g *segment, data, b []byte) ([]byte, error
 		return nil, errMissing
 	}
 	return b, nil
+}
+
+// neededLocked returns how many entries of a segment are owed or held.
+func neededLocked(l *log, g *segment, held *ids) uint64 {
+	return g.hi - g.lo - l.done.count(g.lo, g.hi) + held.count(g.lo, g.hi)
 }
 
 // exchange makes the first segment of a group replace all: its file is the new one.

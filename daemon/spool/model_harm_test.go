@@ -98,6 +98,8 @@ func (m *model) aimAtAFile() {
 		}
 		m.set(m.diskFull, badFile{ops[m.rnd.IntN(len(ops))], name})
 		m.note("%v fails", m.bad)
+		m.damagedSpool = true // what cannot be read counts as damaged, if it is needed
+		m.blank = m.blank || m.bad == badFile{"read", ackName}
 	}
 }
 

@@ -399,7 +399,9 @@ func (m *model) crash(power bool) {
 	now, failed := time.Now(), m.failed || m.spoiled || m.r.s.Stats().Dropped > 0
 	m.note("crash, power %v", power)
 	run := m.r.s.RunNumber()
-	failed = m.damage() || failed
+	if !m.spoiled { // what was written once more and not synced, nobody misses if it goes before the next start
+		failed = m.damage() || failed
+	}
 	m.open()
 	m.learn()
 	failed = failed || m.spoiled

@@ -332,7 +332,7 @@ func (r *repairs) repairSegment(g *segment) error {
 	}
 	out, syncedUntil := r.salvage(g, data)
 	if syncedUntil == 0 {
-		return nil // it is set aside instead of being removed
+		return nil // it stays as it is, and is set aside instead of being removed
 	}
 	tmp := g.file() + durable.TmpExt
 	if err := durable.WriteNew(r.disk, tmp, out); err != nil {
@@ -355,7 +355,8 @@ func (r *repairs) repairSegment(g *segment) error {
 }
 
 // salvage returns a segment file with the entries in data that are still needed, and the id
-// after the last of them, 0 if there is none.
+// after the last of them. It is 0 if there is none, or if any of them is not in data, because
+// the file came to harm once more: the new file would hide that loss.
 func (r *repairs) salvage(g *segment, data []byte) (out []byte, syncedUntil uint64) {
 	r.st.mu.Lock()
 	defer r.st.mu.Unlock()
@@ -365,12 +366,17 @@ func (r *repairs) salvage(g *segment, data []byte) (out []byte, syncedUntil uint
 	}
 	out = g.header()
 	keep := r.st.heldLocked(g.class)
+	missing := neededLocked(l, g, &keep)
 	at := durable.Scan(data, headerSize)
 	for at.Next() {
 		if id := g.off + at.Seq; id >= g.lo && id < g.hi && (l.owed(id) || keep.has(id)) {
+			missing--
 			out = durable.AppendFrame(out, at.Seq, at.Payload)
 			syncedUntil = id + 1
 		}
+	}
+	if missing > 0 {
+		return nil, 0
 	}
 	return out, syncedUntil
 }

@@ -354,3 +354,66 @@ func TestSegmentIsLostWhoseEndIsInMemory(t *testing.T) {
 		})
 	}
 }
+
+// A damaged segment comes to harm once more, after it was loaded and before it is repaired. The
+// repaired one must not hide what that cost: a gap tells of it, also if the daemon is killed
+// before it needs the segment.
+func TestDamagedSegmentIsCutBeforeItIsRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{AtRisk: time.Second, Clock: clock.Fake()}
+		r := newRig(t, newMemDisk(), o).start()
+		for range 30 {
+			r.add(message.Reading, "air")
+			wait(time.Second)
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Fatal(err)
+		}
+		const name = "samples-1-1.seg"
+		b := r.d.Data(name)
+		clear(b[len(b)/3 : len(b)/3+40])
+		r.d.Put(name, b)
+		reads := 0
+		r.d.Failing(func(op, file string) error {
+			if op == "read" && file == name {
+				if reads++; reads == 2 {
+					f := r.d.Names[name]
+					f.B = f.B[:len(f.B)-10]
+					f.Good = min(f.Good, len(f.B))
+				}
+			}
+			return nil
+		})
+		r = newRig(t, r.d, o).start()
+		wait(5 * time.Second)
+		if reads < 2 {
+			t.Fatalf("%d reads", reads)
+		}
+		left := r.d.Kill()
+		r.crash(left)
+		r = newRig(t, left, o).start()
+		there, told := ids{}, ids{}
+		for range 10 {
+			for _, x := range r.takeItems(all) {
+				n := x.Record
+				switch c := claim(n); {
+				case n.Kind == message.Gap && c.open:
+					told.add(c.lo, 1<<20)
+				case n.Kind == message.Gap:
+					told.add(c.lo, c.hi+1)
+				case n.Run == 1:
+					there.add(n.Seq, n.Seq+1)
+				}
+			}
+			wait(time.Second)
+		}
+		for n := uint64(1); n <= 30; n++ {
+			if !there.has(n) && !told.has(n) {
+				t.Errorf("air:%d is missing without a gap; there %v, told %v", n, there.spans, told.spans)
+			}
+		}
+		if err := r.stopAndClose(); err != nil {
+			t.Error(err)
+		}
+	})
+}
