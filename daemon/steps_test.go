@@ -86,7 +86,7 @@ func TestClockStepMovesNoSchedule(t *testing.T) {
 		"health":  "-skip=^$",
 		"local":   "-skip=^$",
 		"systemd": "-skip=^$",
-		"command": "-skip=^Test(OrdersMovePins|Contract|TimeOfOrders|IDIsKnown.*|FullMemory|HungJournal|QueueOverflows|HungDiskIsNamed|Burst|ExpiredOnItsWayToTheDisk|ReconfigureKeepsTheLedger)$",
+		"command": "-skip=^Test(OrdersMovePins|Contract|TimeOfOrders|IDIsKnown.*|FullMemory|HungJournal|QueueOverflows|HungDiskIsNamed|Burst|ExpiredOnItsWayToTheDisk|ReconfigureKeepsTheLedger|UnreadableLedgerIsBegunAnew|LedgerOfADiskThatComesBack)$",
 		"outbox":  "-run=Batch(WaitsForMore|esAreBounded)|OpenBatches|InFullBatches|AnswersAre",
 		".":       "-run=Watchdog|Hang(Is|Of)|LateLoop",
 	} {
