@@ -420,7 +420,7 @@
       ['Certificate', s.certificate.expires ? 'until ' + new Date(s.certificate.expires).toLocaleDateString() : s.certificate.error || 'none'],
       ['Address', l.endpoint + ' as ' + l.client_id],
     ];
-    if (!l.connected && l.last_error) all.push(['Why', l.last_error.text + (l.last_error.hint ? ' ' + l.last_error.hint : ''), true]);
+    if (!l.connected && l.last_error) all.push(['Why', l.last_error.text + (l.last_error.hint ? '. ' + l.last_error.hint : ''), true]);
     facts($('link'), all);
     facts($('orders'), [
       ['Carried out', String(s.orders.done)],
