@@ -304,14 +304,17 @@ func TestNotStoredIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newBoard()
 		var log strings.Builder
-		asked, why := 0, errors.New("no sign of systemd")
+		asked, full := 0, atomic.Bool{}
 		n := openWith(t, s, Options{Board: handleBoard{Board: s, t: t}, Outputs: []Config{kept}, Log: slog.New(slog.NewTextHandler(&log, nil)), Store: func([]string, []*os.File) error {
 			asked++
-			return why
+			if full.Load() {
+				return errors.New("the store is full")
+			}
+			return errors.New("no sign of systemd")
 		}})
 		end := n.run()
 		n.after(2 * time.Hour)
-		why = errors.New("the store is full")
+		full.Store(true)
 		n.after(2 * time.Hour)
 		end()
 		if asked < 400 || strings.Count(log.String(), "no sign of systemd") != 1 || strings.Count(log.String(), "the store is full") != 1 {
